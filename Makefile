@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-header --no-annotate
 ARGS ?=
 
 .PHONY: help run test test-deep lint format bench lock clean
@@ -34,10 +35,10 @@ bench: $(VENV)/bench.stamp ## measure beside the peers and compare with benchmar
 
 lock: $(VENV)/dev.stamp ## pin the newest allowed versions of everything, with hashes
 	$(PIP) install uv
-	cd requirements && for extra in run dev bench; do \
-	  ../$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-header --no-annotate \
-	    $$( [ $$extra = run ] || echo "--extra dev --constraint run.lock" ) $$( [ $$extra = bench ] && echo "--extra bench --constraint dev.lock" ) \
-	    ../pyproject.toml --output-file $$extra.lock || exit 1; done
+	$(COMPILE) pyproject.toml --output-file requirements/run.lock
+	$(COMPILE) pyproject.toml --extra dev --constraint requirements/run.lock --output-file requirements/dev.lock
+	$(COMPILE) pyproject.toml --extra dev --extra bench --constraint requirements/dev.lock --output-file requirements/bench.lock
+	$(COMPILE) requirements/build.in --constraint requirements/dev.lock --output-file requirements/build.lock
 
 clean: ## remove the virtual environment and what tools left behind
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .hypothesis

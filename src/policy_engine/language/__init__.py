@@ -1,0 +1,1 @@
+"""The policy language: from the text of a policy file to checked policies."""

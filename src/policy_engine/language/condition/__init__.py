@@ -1,0 +1,1 @@
+"""Conditions: the Common Expression Language, strict, compiled to Python code objects."""
