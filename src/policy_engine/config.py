@@ -1,0 +1,206 @@
+"""Settings: defaults, then the JSON config file, then the environment, then flags; the later one wins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from policy_engine.facts.inventory import Component, components_from_nodes
+from policy_engine.language.suggest import did_you_mean
+from policy_engine.model.errors import SettingsError
+
+CONFIG_FILES = (Path("config/policies/policy_config.json"), Path("config/policy_engine/policy_config.json"))
+"""Where the config file is looked for when POLICY_CONFIG does not name it; the first one found is read."""
+
+POLICY_FILE = Path("config/policies/policies.json")
+PACKAGED_POLICY_FILE = Path(__file__).parent / "defaults" / "policies.json"
+
+_NODE = "node_ip_"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that can be set; docs/settings.md says what each does."""
+
+    host: str = "127.0.0.1"
+    port: int = 5000
+    metrics_port: int = 9091
+    log_level: str = "INFO"
+    log_file: str = ""
+    policy_file: str = ""
+    policy_functions_dir: str = ""
+    data_dir: str = "data"
+    timezone: str = "UTC"
+    decision_ttl_seconds: float = 1.0
+    file_wins: bool = False
+    file_write_back: bool = False
+    watch_interval_seconds: float = 0.2
+    threads: int = 4
+    max_body_bytes: int = 16 * 2**20
+    max_batch: int = 10_000
+    admin_key: str = ""
+    admin_key_file: str = ""
+    policy_id: str = "policy-engine"
+    policy_ip: str = ""
+    collector_host: str = ""
+    collector_port: int = 0
+    fl_server_port: int = 0
+    components: tuple[Component, ...] = ()
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The time zone of the clock's facts."""
+        return ZoneInfo(self.timezone)
+
+    @property
+    def data_path(self) -> Path:
+        """Where what has to survive a restart is kept."""
+        return Path(self.data_dir)
+
+    @property
+    def policy_path(self) -> Path:
+        """The policy file in use: the one that is set, else the one in the working directory, else the packaged one."""
+        if self.policy_file:
+            return Path(self.policy_file)
+        return POLICY_FILE if POLICY_FILE.exists() else PACKAGED_POLICY_FILE
+
+
+ENVIRONMENT: Mapping[str, str] = {
+    "HOST": "host",
+    "POLICY_PORT": "port",
+    "METRICS_PORT": "metrics_port",
+    "LOG_LEVEL": "log_level",
+    "LOG_FILE": "log_file",
+    "POLICY_FILE": "policy_file",
+    "POLICY_FUNCTIONS_DIR": "policy_functions_dir",
+    "POLICY_DATA_DIR": "data_dir",
+    "POLICY_TIMEZONE": "timezone",
+    "POLICY_DECISION_TTL_SECONDS": "decision_ttl_seconds",
+    "POLICY_FILE_WINS": "file_wins",
+    "POLICY_FILE_WRITE_BACK": "file_write_back",
+    "POLICY_WATCH_INTERVAL_SECONDS": "watch_interval_seconds",
+    "POLICY_THREADS": "threads",
+    "POLICY_MAX_BODY_BYTES": "max_body_bytes",
+    "POLICY_MAX_BATCH": "max_batch",
+    "POLICY_ADMIN_KEY": "admin_key",
+    "POLICY_ADMIN_KEY_FILE": "admin_key_file",
+}
+"""Environment variable -> setting. `POLICY_CONFIG` names the config file, `NODE_IP_*` the addresses of components."""
+
+LOG_LEVELS = ("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG")
+
+
+class Loaded(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings in force and what is dubious about where they came from."""
+
+    settings: Settings
+    warnings: tuple[str, ...]
+
+
+def load_settings(
+    environment: Mapping[str, str], flags: Mapping[str, Any] | None = None, *, config_file: str | None = None
+) -> Loaded:
+    """Put the settings together.
+
+    Args:
+        environment: Such as `os.environ`.
+        flags: What the command line set; None values are passed over.
+        config_file: The config file; POLICY_CONFIG and the described places are tried otherwise.
+
+    Raises:
+        SettingsError: A value cannot be used, or a named config file cannot be read.
+    """
+    warnings: list[str] = []
+    values: dict[str, tuple[Any, str]] = {}
+    nodes: dict[str, str] = {}
+    path = _config_path(config_file or environment.get("POLICY_CONFIG"))
+    if path is not None:
+        _take_file(path, values, nodes, warnings)
+    for variable, name in ENVIRONMENT.items():
+        if environment.get(variable):
+            values[name] = (environment[variable], f"environment variable `{variable}`")
+    nodes.update({key: value for key, value in environment.items() if key.lower().startswith(_NODE)})
+    for name, value in (flags or {}).items():
+        if value is not None:
+            values[name] = (value, "the command line")
+    settings = _convert(values, nodes)
+    return Loaded(settings=settings, warnings=tuple(warnings))
+
+
+def _config_path(named: str | None) -> Path | None:
+    if named:
+        return Path(named)
+    return next((path for path in CONFIG_FILES if path.exists()), None)
+
+
+def _take_file(path: Path, values: dict[str, tuple[Any, str]], nodes: dict[str, str], warnings: list[str]) -> None:
+    try:
+        content = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except OSError as error:
+        raise SettingsError("POLICY_CONFIG", f"`{path}`", error.strerror) from error
+    except msgspec.MsgspecError as error:
+        raise SettingsError("POLICY_CONFIG", f"`{path}`", f"not a JSON object: {error}") from error
+    known = Settings.__struct_fields__
+    for key, value in content.items():
+        if key.lower().startswith(_NODE):
+            nodes[key.upper()] = str(value)
+        elif key in known:
+            values[key] = (value, f"`{path}`")
+        else:
+            hint = did_you_mean(key, known)
+            warnings.append(f"unknown setting `{key}` in `{path}` is passed over{f'; {hint}' if hint else ''}")
+
+
+def _convert(values: Mapping[str, tuple[Any, str]], nodes: Mapping[str, str]) -> Settings:
+    converted: dict[str, Any] = {}
+    types = {field.name: field.type for field in msgspec.structs.fields(Settings)}
+    for name, (value, source) in values.items():
+        try:
+            converted[name] = msgspec.convert(value, types[name], strict=False)
+        except msgspec.ValidationError as error:
+            raise SettingsError(name, source, str(error).lower()) from error
+        problem = _CHECKS[name](converted[name]) if name in _CHECKS else None
+        if problem:
+            raise SettingsError(name, source, problem)
+    own = {"NODE_IP_POLICY_ENGINE": converted["policy_ip"]} if converted.get("policy_ip") else {}
+    components = (*converted.get("components", ()), *components_from_nodes({**own, **nodes}))
+    converted["components"] = components
+    if converted.get("admin_key_file"):
+        converted["admin_key"] = _read_key(Path(converted["admin_key_file"]))
+    converted["log_level"] = converted.get("log_level", "INFO").upper()
+    return Settings(**converted)
+
+
+def _read_key(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError("admin_key_file", f"`{path}`", "the key cannot be read") from error
+
+
+def _check_zone(name: str) -> str | None:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        return f"`{name}` is not a time zone such as `Europe/Berlin`"
+    return None
+
+
+def _within(low: float, high: float) -> Callable[[Any], str | None]:
+    return lambda value: None if low <= value <= high else f"`{value}` is not between {low:g} and {high:g}"
+
+
+_CHECKS: dict[str, Callable[[Any], str | None]] = {
+    "port": _within(1, 65535),
+    "metrics_port": _within(0, 65535),
+    "timezone": _check_zone,
+    "log_level": lambda level: None if level.upper() in LOG_LEVELS else f"`{level}` is none of {', '.join(LOG_LEVELS)}",
+    "decision_ttl_seconds": _within(0, 86400),
+    "watch_interval_seconds": _within(0.05, 3600),
+    "threads": _within(1, 128),
+    "max_body_bytes": _within(1024, 2**30),
+    "max_batch": _within(1, 10_000),
+}

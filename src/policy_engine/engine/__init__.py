@@ -1,0 +1,1 @@
+"""The pure core: a policy set becomes a program, and a program decides."""

@@ -1,0 +1,118 @@
+"""The index of a type: which rules may apply to a request, without looking at each of them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias, TypeVar
+
+from policy_engine.engine.attribute import Context, Facts, is_fact
+from policy_engine.engine.column import (
+    INDEXABLE,
+    Column,
+    DiscreteColumn,
+    IntervalColumn,
+    ThresholdColumn,
+    union,
+)
+from policy_engine.engine.rule import CompiledRule, FunctionRule
+from policy_engine.language.condition import Comparison
+from policy_engine.model.clause import Clause, Kind
+
+MAX_MATCH_COLUMNS = 24
+MAX_THRESHOLD_COLUMNS = 12
+"""More columns would cost each request more than judging the few rules they would spare."""
+
+_INTERVALS = (Kind.PORT, Kind.ADDRESS)
+
+
+T = TypeVar("T")
+Users: TypeAlias = list[tuple[CompiledRule, list[Clause]]]
+
+
+class RuleIndex:
+    """The columns of the rules of one type.
+
+    The first rule has the highest bit, so that `int.bit_length` finds it.
+    """
+
+    def __init__(self, rules: Sequence[CompiledRule], attributes: Mapping[str, str]) -> None:
+        """Index rules in candidate order; `attributes` are the declared types of the policy type."""
+        size = len(rules)
+        self.everything = (1 << size) - 1
+        bits = {rule: 1 << (size - 1 - number) for number, rule in enumerate(rules)}
+        matched = _most_used(_clauses(rules), MAX_MATCH_COLUMNS)
+        compared = _most_used(_comparisons(rules, attributes), MAX_THRESHOLD_COLUMNS)
+        columns: list[Column] = []
+        for attribute, users in matched.items():
+            kind = users[0][1][0].kind
+            column = IntervalColumn if kind in _INTERVALS else DiscreteColumn
+            columns.append(column(attribute, [(bits[rule], items) for rule, items in users], self.everything))
+        for attribute, tests in compared.items():
+            entries = [(bits[rule], items) for rule, items in tests]
+            columns.append(ThresholdColumn(attribute, entries, self.everything, attributes.get(attribute)))
+        self.columns = tuple(columns)
+        self.uncovered = union(bits[rule] for rule in rules if not _covered(rule, matched, compared))
+        self.uncovered |= union(column.doubtful for column in columns)
+        self._look_ups = tuple((column.look_up, column) for column in columns)
+
+    def classify(self, context: Context, facts: Facts) -> tuple[int, int]:
+        """Return the rules that may apply, and those among them that have to be judged before one can say so."""
+        rules = self.everything
+        doubtful = self.uncovered
+        for look_up, column in self._look_ups:
+            found = look_up(context, facts)
+            if found is None:
+                found, doubt = column.ponder(context, facts)
+                doubtful |= doubt
+            rules &= found
+        return rules, rules & doubtful
+
+
+def _clauses(rules: Sequence[CompiledRule]) -> dict[str, Users]:
+    """Return for each attribute the rules that match it, with their clauses on it."""
+    found: dict[str, Users] = defaultdict(list)
+    for rule in rules:
+        grouped: dict[str, list[Clause]] = defaultdict(list)
+        for clause in rule.rule.clauses:
+            grouped[clause.attribute].append(clause)
+        for attribute, clauses in grouped.items():
+            found[attribute].append((rule, clauses))
+    return found
+
+
+def _comparisons(
+    rules: Sequence[CompiledRule], attributes: Mapping[str, str]
+) -> dict[str, list[tuple[CompiledRule, list[Comparison]]]]:
+    """Return for each attribute the rules whose conditions compare it with constants, with these comparisons."""
+    found: dict[str, list[tuple[CompiledRule, list[Comparison]]]] = defaultdict(list)
+    for rule in rules:
+        grouped: dict[str, list[Comparison]] = defaultdict(list)
+        for condition in rule.conditions:
+            for comparison in condition.comparisons:
+                if attributes.get(comparison.path) in INDEXABLE and not _below_fact(comparison.path):
+                    grouped[comparison.path].append(comparison)
+        for attribute, comparisons in grouped.items():
+            found[attribute].append((rule, comparisons))
+    return found
+
+
+def _below_fact(path: str) -> bool:
+    """Whether a path goes into a fact, where conditions find an error and never the context."""
+    segments = path.split(".")
+    return any(is_fact(".".join(segments[:count])) for count in range(1, len(segments)))
+
+
+def _most_used(found: dict[str, list[T]], limit: int) -> dict[str, list[T]]:
+    """Return the entries of the attributes that most rules use, the most used first."""
+    return dict(sorted(found.items(), key=lambda item: -len(item[1]))[:limit])
+
+
+def _covered(rule: CompiledRule, matched: Mapping[str, object], compared: Mapping[str, object]) -> bool:
+    """Whether the columns alone say if a rule applies to a request of ordinary values."""
+    if isinstance(rule, FunctionRule) or any(clause.attribute not in matched for clause in rule.rule.clauses):
+        return False
+    return all(
+        condition.conjunction and all(item.path in compared for item in condition.comparisons)
+        for condition in rule.conditions
+    )

@@ -1,0 +1,161 @@
+"""A policy set, compiled: immutable, and swapped as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+
+from policy_engine.engine.attribute import Read, reader
+from policy_engine.engine.combine import combine
+from policy_engine.engine.index import RuleIndex
+from policy_engine.engine.rule import CompiledRule, FunctionRule, PolicyFunction
+from policy_engine.language.binding import bind
+from policy_engine.language.condition import ConditionError
+from policy_engine.model.decision import Outcome
+from policy_engine.model.diagnostic import Diagnostic, pointer
+from policy_engine.model.errors import InvalidPolicyError
+from policy_engine.model.fact import FACTS
+from policy_engine.model.policy import Combining, Effect, Policy, PolicySet, TypeSpec
+
+REMEMBERED = 4096
+"""How many outcomes of a type are kept, by the set of rules that led to them."""
+
+_NAMES = frozenset(FACTS)
+
+
+class TypeProgram:
+    """All rules of one type, indexed.
+
+    Attributes:
+        spec: How the rules combine.
+        policies: The candidates, in order.
+        policies_checked: How many of them are enforced.
+        shadow: The same type with its shadow policies enforced; None when it has none.
+    """
+
+    def __init__(self, spec: TypeSpec, rules: Sequence[CompiledRule], shadow: TypeProgram | None) -> None:
+        self.spec = spec
+        self.rules = tuple(rules)
+        self.policies_checked = len({rule.policy.id for rule in rules if not rule.policy.shadow})
+        self.shadow = shadow
+        self.required: tuple[tuple[str, Read], ...] = tuple((name, reader(name)) for name in spec.required)
+        self.index = RuleIndex(self.rules, spec.attributes)
+        self.first_applicable = spec.combining is Combining.FIRST_APPLICABLE
+        self.remembered: dict[int, Outcome] = {}
+        self.answers = self._prebuilt() if self.first_applicable else ()
+
+    def _prebuilt(self) -> tuple[Outcome | None, ...]:
+        """Return, by the bit length of a set of rules, the outcome that its first rule alone settles."""
+        answers: list[Outcome | None] = [combine(self.spec, (), self.policies_checked)]
+        for rule in reversed(self.rules):
+            settles = rule.effect in (Effect.ALLOW, Effect.DENY)
+            answers.append(combine(self.spec, (rule.applies,), self.policies_checked) if settles else None)
+        return tuple(answers)
+
+    def rule_at(self, length: int) -> CompiledRule:
+        """Return the first rule of a set of rules with this bit length."""
+        return self.rules[len(self.rules) - length]
+
+    @cached_property
+    def reads(self) -> frozenset[str]:
+        """The facts that a decision of this type may read."""
+        found = {*self.spec.required}
+        for rule in self.rules:
+            if isinstance(rule, FunctionRule):
+                return _NAMES
+            found.update(clause.attribute for clause in rule.rule.clauses)
+            for condition in rule.conditions:
+                found.update(condition.reads)
+        names = frozenset(name for name in _NAMES if any(_touches(path, name) for path in found))
+        return names | (self.shadow.reads if self.shadow else frozenset())
+
+    @cached_property
+    def runs_functions(self) -> bool:
+        """Whether a decision of this type may run users' code."""
+        return any(isinstance(rule, FunctionRule) for rule in (self.shadow or self).rules)
+
+
+def _touches(path: str, name: str) -> bool:
+    """Whether reading a path may need a fact: the fact itself, a map around it, or something below it."""
+    return path == name or name.startswith(f"{path}.") or path.startswith(f"{name}.")
+
+
+class Program:
+    """What decides: one immutable program a revision.
+
+    Attributes:
+        policy_set: What was compiled.
+        types: Every type that exists, by name.
+    """
+
+    def __init__(self, policy_set: PolicySet, types: Mapping[str, TypeProgram]) -> None:
+        self.policy_set = policy_set
+        self.types = types
+
+
+def compile_program(
+    policy_set: PolicySet,
+    functions: Mapping[str, PolicyFunction] | None = None,
+    *,
+    previous: Program | None = None,
+) -> Program:
+    """Compile a policy set; types that did not change are taken over from the previous program.
+
+    Args:
+        policy_set: Accepted policies.
+        functions: The custom policy functions by id. A policy whose function is not here denies.
+        previous: A program compiled with the same functions.
+
+    Raises:
+        InvalidPolicyError: A condition cannot work with the parameters it is given.
+    """
+    by_type: dict[str, list[Policy]] = {name: [] for name in policy_set.types}
+    for policy in policy_set.policies.values():
+        by_type[policy.type].append(policy)
+    errors: list[Diagnostic] = []
+    types = {}
+    for name, spec in policy_set.types.items():
+        candidates = sorted((policy for policy in by_type[name] if policy.enabled), key=lambda policy: policy.order)
+        kept = _kept(previous, spec, candidates)
+        types[name] = kept or _compile_type(spec, candidates, functions or {}, errors)
+    if errors:
+        raise InvalidPolicyError(errors)
+    return Program(policy_set, types)
+
+
+def _kept(previous: Program | None, spec: TypeSpec, candidates: Sequence[Policy]) -> TypeProgram | None:
+    """Return the previous program of a type if it has the very same policies."""
+    old = previous.types.get(spec.name) if previous else None
+    if old is None or old.spec != spec:
+        return None
+    sources = dict.fromkeys(id(rule.policy) for rule in (old.shadow or old).rules)
+    return old if list(sources) == [id(policy) for policy in candidates if _has_rules(policy)] else None
+
+
+def _has_rules(policy: Policy) -> bool:
+    return bool(policy.rules) or policy.function_id is not None or policy.function_code is not None
+
+
+def _compile_type(
+    spec: TypeSpec, candidates: Sequence[Policy], functions: Mapping[str, PolicyFunction], errors: list[Diagnostic]
+) -> TypeProgram:
+    rules = [rule for policy in candidates for rule in _compile_policy(policy, spec, functions, errors)]
+    enforced = [rule for rule in rules if not rule.policy.shadow]
+    shadow = TypeProgram(spec, rules, None) if len(enforced) < len(rules) else None
+    return TypeProgram(spec, enforced, shadow)
+
+
+def _compile_policy(
+    policy: Policy, spec: TypeSpec, functions: Mapping[str, PolicyFunction], errors: list[Diagnostic]
+) -> Iterable[CompiledRule]:
+    if policy.function_id is not None or policy.function_code is not None:
+        yield FunctionRule(policy, functions.get(policy.function_id or ""))
+        return
+    for rule in policy.rules:
+        try:
+            conditions = tuple(bind(source, rule, spec) for source in rule.conditions)
+        except ConditionError as error:
+            place = pointer("policies", policy.id, "rules", rule.index)
+            errors.append(Diagnostic(pointer=place, detail=str(error), hint=error.hint or ""))
+        else:
+            yield CompiledRule(policy, rule, conditions, skip_missing=spec.skip_missing)

@@ -1,0 +1,1 @@
+"""What the engine knows itself and a caller may not claim."""

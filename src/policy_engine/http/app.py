@@ -1,0 +1,138 @@
+"""The Flask app factory."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import cast
+
+import msgspec
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+
+from policy_engine import __version__
+from policy_engine.http.access import authorise_write
+from policy_engine.http.bodies import service as current_service
+from policy_engine.http.check import CheckEndpoints
+from policy_engine.http.events import events
+from policy_engine.http.front import REQUEST_ID, Application, Front, guarded, read_body, request_id
+from policy_engine.http.health import health
+from policy_engine.http.policies import policies
+from policy_engine.http.problem import JSON, Reply, problem
+from policy_engine.ids import uuid7
+from policy_engine.model.errors import (
+    InvalidPolicyError,
+    InvalidRequestError,
+    PolicyEngineError,
+    PolicyExistsError,
+    StateError,
+    UnknownPolicyError,
+)
+from policy_engine.service import PolicyService
+
+log = logging.getLogger(__name__)
+
+WRITES = frozenset(
+    {
+        "policies.create_policy",
+        "policies.create_policy_short",
+        "policies.merge_policy",
+        "policies.replace_policy",
+        "policies.delete_policy",
+        "policies.delete_policy_short",
+        "policies.enable_policy",
+        "policies.disable_policy",
+    }
+)
+"""The endpoints that change something."""
+
+_STATUS: dict[type[PolicyEngineError], HTTPStatus] = {
+    InvalidPolicyError: HTTPStatus.BAD_REQUEST,
+    InvalidRequestError: HTTPStatus.BAD_REQUEST,
+    UnknownPolicyError: HTTPStatus.NOT_FOUND,
+    PolicyExistsError: HTTPStatus.CONFLICT,
+    StateError: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+
+
+def create_app(service: PolicyService) -> Flask:
+    """Return the WSGI app of a service; hot endpoints are answered in front of Flask, in tests too."""
+    app = Flask("policy_engine", static_folder=None)
+    app.extensions["policy_service"] = service
+    for blueprint in (health, policies, events):
+        app.register_blueprint(blueprint)
+    endpoints = CheckEndpoints(service).routes
+    for path, endpoint in endpoints.items():
+        app.add_url_rule(path, path, _flask_view(endpoint), methods=["POST"])
+    app.add_url_rule("/", "index", _index)
+    app.before_request(_authorise)
+    app.after_request(_label)
+    app.register_error_handler(Exception, _to_problem)
+    app.wsgi_app = Front(cast("Application", app.wsgi_app), endpoints, service.settings.max_body_bytes)  # type: ignore[method-assign]
+    return app
+
+
+def _flask_view(endpoint: Callable[..., Reply]) -> Callable[[], Response]:
+    """Return the Flask view of a hot endpoint, for apps that are mounted without the callable in front."""
+
+    def view() -> Response:
+        body = read_body(request.environ, current_service().settings.max_body_bytes)
+        caller = request_id(request.environ) or uuid7()
+        return _response(guarded(lambda: endpoint(body, request.args, caller), request.path))
+
+    view.__doc__ = endpoint.__doc__
+    return view
+
+
+def _index() -> Response:
+    """Say what this is and where to go on."""
+    links = {
+        "health": "/health",
+        "ready": "/readyz",
+        "policies": "/api/v1/policies",
+        "check": "/api/v1/check",
+        "events": "/events",
+    }
+    return Response(
+        msgspec.json.encode({"name": "FLOPY-NET Policy Engine", "version": __version__, "links": links}),
+        content_type=JSON,
+    )
+
+
+def _authorise() -> None:
+    if request.endpoint in WRITES:
+        authorise_write(request.environ, current_service().settings.admin_key)
+
+
+def _label(response: Response) -> Response:
+    response.headers[REQUEST_ID] = request_id(request.environ) or uuid7()
+    return response
+
+
+def _to_problem(error: Exception) -> Response:
+    return _response(guarded(lambda: _explain(error), request.path))
+
+
+def _explain(error: Exception) -> Reply:
+    if isinstance(error, HTTPException):
+        status = HTTPStatus(error.code or HTTPStatus.INTERNAL_SERVER_ERROR)
+        allowed: list[tuple[str, str]] = []
+        if status == HTTPStatus.METHOD_NOT_ALLOWED:
+            allowed = [(key, value) for key, value in error.get_headers() if key == "Allow"]
+        detail = _DETAILS.get(status, error.name.lower())
+        return problem(status, detail, request.path)._replace(headers=tuple(allowed))
+    for kind, status in _STATUS.items():
+        if isinstance(error, kind):
+            return problem(status, str(error), request.path, getattr(error, "errors", ()))
+    raise error
+
+
+_DETAILS = {
+    HTTPStatus.NOT_FOUND: "there is nothing at this path",
+    HTTPStatus.METHOD_NOT_ALLOWED: "this path does not take this method",
+}
+
+
+def _response(reply: Reply) -> Response:
+    return Response(reply.body, reply.status, list(reply.headers), content_type=reply.content_type)

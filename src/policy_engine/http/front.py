@@ -1,0 +1,99 @@
+"""The callable in front of Flask: hot endpoints are answered here, everything else goes on to Flask."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from http import HTTPStatus
+from typing import Any, TypeAlias
+from urllib.parse import parse_qsl
+
+from policy_engine.http.problem import ProblemError, Reply, problem
+from policy_engine.ids import uuid7
+from policy_engine.model.diagnostic import Diagnostic
+from policy_engine.model.errors import InvalidRequestError
+
+log = logging.getLogger(__name__)
+
+Environ: TypeAlias = dict[str, Any]
+StartResponse: TypeAlias = Callable[[str, list[tuple[str, str]]], Any]
+Application: TypeAlias = Callable[[Environ, StartResponse], Iterable[bytes]]
+Endpoint: TypeAlias = Callable[[bytes, Mapping[str, str], str], Reply]
+
+MAX_REQUEST_ID = 128
+REQUEST_ID = "X-Request-ID"
+
+_STATUS = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
+
+
+def request_id(environ: Environ) -> str | None:
+    """Return the id that the caller gave the request, None when there is none that can be sent back."""
+    given: str | None = environ.get("HTTP_X_REQUEST_ID")
+    return given if given and len(given) <= MAX_REQUEST_ID and given.isascii() and given.isprintable() else None
+
+
+def read_body(environ: Environ, limit: int) -> bytes:
+    """Return the body of a request.
+
+    Raises:
+        ProblemError: It is larger than the limit.
+    """
+    declared = environ.get("CONTENT_LENGTH")
+    too_large = ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is larger than {limit} bytes")
+    if declared:
+        if not declared.isdigit():
+            raise ProblemError(HTTPStatus.BAD_REQUEST, "the header `Content-Length` is not a number")
+        size = int(declared)
+        if size > limit:
+            raise too_large
+        content: bytes = environ["wsgi.input"].read(size)
+        return content
+    content = environ["wsgi.input"].read(limit + 1) if environ.get("wsgi.input_terminated") else b""
+    if len(content) > limit:
+        raise too_large
+    return content
+
+
+def guarded(work: Callable[[], Reply], path: str) -> Reply:
+    """Return what some work answers, or the problem that it ran into. Here, and nowhere else, errors become answers."""
+    try:
+        return work()
+    except ProblemError as error:
+        return problem(error.status, error.detail, path, error.errors)
+    except InvalidRequestError as error:
+        diagnostic = Diagnostic(pointer=error.pointer, detail=error.detail)
+        return problem(HTTPStatus.BAD_REQUEST, str(diagnostic), path, [diagnostic])
+    except RecursionError:
+        return problem(HTTPStatus.BAD_REQUEST, "the body is nested too deep", path)
+    except Exception:
+        log.exception("a request to `%s` failed", path)
+        return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "something went wrong inside; the log says what", path)
+
+
+class Front:
+    """WSGI middleware that answers the hot endpoints itself."""
+
+    def __init__(self, behind: Application, endpoints: Mapping[str, Endpoint], max_body_bytes: int) -> None:
+        self._behind = behind
+        self._endpoints = endpoints
+        self._limit = max_body_bytes
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Serve one request."""
+        endpoint = self._endpoints.get(environ["PATH_INFO"])
+        if endpoint is None or environ["REQUEST_METHOD"] != "POST":
+            return self._behind(environ, start_response)
+        request = request_id(environ) or uuid7()
+        reply = guarded(lambda: self._run(endpoint, environ, request), environ["PATH_INFO"])
+        headers = [
+            ("Content-Type", reply.content_type),
+            ("Content-Length", str(len(reply.body))),
+            (REQUEST_ID, request),
+            *reply.headers,
+        ]
+        start_response(_STATUS[reply.status], headers)
+        return [reply.body]
+
+    def _run(self, endpoint: Endpoint, environ: Environ, request: str) -> Reply:
+        query = environ.get("QUERY_STRING")
+        return endpoint(read_body(environ, self._limit), dict(parse_qsl(query)) if query else {}, request)

@@ -1,0 +1,55 @@
+"""Health: is it there, is it well, and if not, why."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from flask import Blueprint, Response
+
+from policy_engine.http.bodies import service
+from policy_engine.http.problem import JSON
+from policy_engine.service import PolicyService
+
+health = Blueprint("health", __name__)
+
+
+def liveness() -> dict[str, Any]:
+    """Return that the process answers."""
+    return {"status": "alive"}
+
+
+def readiness(of: PolicyService) -> dict[str, Any]:
+    """Return whether the service is well; one that is degraded still answers checks, from the last good policies."""
+    revision = of.revision
+    return {
+        "status": "degraded" if of.troubles else "ready",
+        "reasons": of.troubles,
+        "policy_version": revision.version,
+        "revision_digest": revision.digest,
+        "policies": len(of.policies),
+        "rules": sum(len(policy.rules) for policy in of.policies.values()),
+    }
+
+
+def _json(value: Any) -> Response:
+    return Response(msgspec.json.encode(value), content_type=JSON)
+
+
+@health.get("/health")
+def get_health() -> Response:
+    """Health in the shape that existing callers know."""
+    return _json({"status": "healthy", "timestamp": datetime.now(UTC), "version": service().revision.version})
+
+
+@health.get("/livez")
+def get_liveness() -> Response:
+    """Whether the process answers at all."""
+    return _json(liveness())
+
+
+@health.get("/readyz")
+def get_readiness() -> Response:
+    """Whether the service is ready, or degraded and why."""
+    return _json(readiness(service()))

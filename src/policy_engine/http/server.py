@@ -1,0 +1,108 @@
+"""Serve the app: granian for callers, and a small listener of its own for probes."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import multiprocessing
+import os
+from collections.abc import Callable
+from functools import partial
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any, cast
+
+import msgspec
+from granian import Granian
+from granian.constants import Interfaces
+
+from policy_engine.config import Settings
+from policy_engine.http.app import create_app
+from policy_engine.http.front import Application
+from policy_engine.http.health import liveness, readiness
+from policy_engine.http.problem import JSON, problem
+from policy_engine.logs import configure_logging
+from policy_engine.service import PolicyService
+
+log = logging.getLogger(__name__)
+
+_SECRETS = ("POLICY_ADMIN_KEY",)
+_PROBE_TIMEOUT_SECONDS = 5
+
+
+def serve(settings: Settings) -> None:
+    """Serve until the process is told to stop."""
+    for name in _SECRETS:
+        os.environ.pop(name, None)  # the server copies the environment into each request
+    if multiprocessing.get_start_method(allow_none=True) is None:
+        multiprocessing.set_start_method("fork")
+    server = Granian(
+        "policy_engine",
+        address=settings.host,
+        port=settings.port,
+        interface=Interfaces.WSGI,
+        workers=1,
+        runtime_threads=1,
+        blocking_threads=settings.threads,
+        websockets=False,
+        respawn_failed_workers=True,
+        log_enabled=False,
+        process_name=None,
+    )
+    server.serve(target_loader=partial(_load, settings), wrap_loader=False)
+
+
+def _load(settings: Settings) -> Application:
+    """Build the app in the process that serves it."""
+    configure_logging(settings)
+    service = PolicyService(settings)
+    service.start()
+    if settings.metrics_port:
+        start_probes(service, settings.host, settings.metrics_port)
+    gc.collect()
+    gc.freeze()  # programs live as long as the process: the collector need not look at them again
+    log.info(
+        "serving %d policies as version %d on http://%s:%d",
+        len(service.policies),
+        service.revision.version,
+        settings.host,
+        settings.port,
+    )
+    return cast("Application", create_app(service).wsgi_app)
+
+
+def start_probes(service: PolicyService, host: str, port: int) -> ThreadingHTTPServer:
+    """Answer `/livez` and `/readyz` on a port and threads of their own, whatever the workers are busy with.
+
+    Raises:
+        OSError: The port cannot be had.
+    """
+    answers: dict[str, Callable[[], dict[str, Any]]] = {"/livez": liveness, "/readyz": partial(readiness, service)}
+
+    class Probe(BaseHTTPRequestHandler):
+        timeout = _PROBE_TIMEOUT_SECONDS
+
+        def do_GET(self) -> None:
+            path = self.path.partition("?")[0]
+            answer = answers.get(path)
+            if answer is None:
+                reply = problem(HTTPStatus.NOT_FOUND, "there is nothing at this path", path)
+                self._send(reply.status, reply.content_type, reply.body)
+            else:
+                self._send(HTTPStatus.OK, JSON, msgspec.json.encode(answer()))
+
+        def _send(self, status: int, content_type: str, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            """Keep probes out of the log."""
+
+    listener = ThreadingHTTPServer((host, port), Probe)
+    listener.daemon_threads = True
+    Thread(target=listener.serve_forever, name="probes", daemon=True).start()
+    return listener

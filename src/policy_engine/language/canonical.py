@@ -1,0 +1,25 @@
+"""The canonical form of a policy set, whose digest names a revision."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Any
+
+import rfc8785
+
+from policy_engine.language.policy import SERVER_OWNED
+from policy_engine.model.policy import PolicySet
+
+
+def canonical_document(policy_set: PolicySet) -> dict[str, Any]:
+    """Return what a policy set means: its types and policies, without fields that have no meaning."""
+    policies = {
+        policy.id: {key: value for key, value in policy.document.items() if key not in SERVER_OWNED}
+        for policy in policy_set.policies.values()
+    }
+    return {"policies": policies, "types": policy_set.type_documents}
+
+
+def digest(policy_set: PolicySet) -> str:
+    """Return `sha256:` and the digest of the canonical JSON (RFC 8785) of a policy set."""
+    return f"sha256:{sha256(rfc8785.dumps(canonical_document(policy_set))).hexdigest()}"

@@ -1,0 +1,1 @@
+"""The words of the policy language: actions, types and match keys."""

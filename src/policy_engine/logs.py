@@ -1,0 +1,21 @@
+"""Logging of the running service."""
+
+from __future__ import annotations
+
+import logging
+from logging.handlers import WatchedFileHandler
+from pathlib import Path
+
+from policy_engine.config import Settings
+
+_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+def configure_logging(settings: Settings) -> None:
+    """Log to standard error, and to the log file where one is set."""
+    handlers: list[logging.Handler] = [logging.StreamHandler()]
+    if settings.log_file:
+        path = Path(settings.log_file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(WatchedFileHandler(path, encoding="utf-8"))
+    logging.basicConfig(level=settings.log_level, format=_FORMAT, handlers=handlers, force=True)

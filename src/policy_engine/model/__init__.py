@@ -1,0 +1,1 @@
+"""Frozen value types: what passes between the parts of the engine."""

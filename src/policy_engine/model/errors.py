@@ -1,0 +1,78 @@
+"""The errors that this package raises on purpose; each carries data, not prose alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from policy_engine.model.diagnostic import Diagnostic, summarise
+
+
+class PolicyEngineError(Exception):
+    """The base of every error here."""
+
+
+class InvalidPolicyError(PolicyEngineError, ValueError):
+    """A policy document is refused whole.
+
+    Attributes:
+        errors: Every fault that was found, with its place.
+        warnings: What is dubious besides.
+    """
+
+    def __init__(self, errors: Sequence[Diagnostic], warnings: Sequence[Diagnostic] = ()) -> None:
+        super().__init__(summarise(errors))
+        self.errors = tuple(errors)
+        self.warnings = tuple(warnings)
+
+
+class InvalidRequestError(PolicyEngineError, ValueError):
+    """A check request cannot be normalised, so nothing is decided.
+
+    Attributes:
+        pointer: JSON pointer of the offending part of the request.
+        detail: What is wrong with it.
+    """
+
+    def __init__(self, pointer: str, detail: str) -> None:
+        super().__init__(f"{pointer or '/'}: {detail}")
+        self.pointer = pointer
+        self.detail = detail
+
+
+class UnknownPolicyError(PolicyEngineError, LookupError):
+    """There is no policy of that id."""
+
+    def __init__(self, policy_id: str) -> None:
+        super().__init__(f"no policy `{policy_id}`")
+        self.policy_id = policy_id
+
+
+class PolicyExistsError(PolicyEngineError, ValueError):
+    """A policy of that id is already there."""
+
+    def __init__(self, policy_id: str) -> None:
+        super().__init__(f"policy `{policy_id}` exists")
+        self.policy_id = policy_id
+
+
+class ReloadConflictError(PolicyEngineError):
+    """The policy file changed on disk, and policies were changed through the API since it was last read."""
+
+
+class StateError(PolicyEngineError, OSError):
+    """Something that must survive a restart cannot be read or written."""
+
+
+class SettingsError(PolicyEngineError, ValueError):
+    """A setting has a value that cannot be used.
+
+    Attributes:
+        setting: The name of the setting.
+        source: Where the value came from: a file, an environment variable or a flag.
+    """
+
+    def __init__(self, setting: str, source: str, detail: Any) -> None:
+        super().__init__(f"setting `{setting}` from {source}: {detail}")
+        self.setting = setting
+        self.source = source

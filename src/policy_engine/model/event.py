@@ -1,0 +1,42 @@
+"""What happened, for those who watch."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+SOURCE = "POLICY_ENGINE"
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """One event, in the shape that `/events` answers.
+
+    Attributes:
+        event_id: A UUID.
+        event_type: One of EVENT_TYPES.
+        details: What is to be said about it.
+    """
+
+    event_id: str
+    timestamp: datetime
+    event_type: str
+    details: dict[str, Any]
+    source_component: str = SOURCE
+
+
+EVENT_TYPES: dict[str, str] = {
+    "ENGINE_START": "the service started",
+    "POLICY_LOADED": "a policy came into force from a file",
+    "POLICY_APPLIED": "a check was decided",
+    "POLICY_VIOLATION": "a check was denied by a rule",
+    "POLICY_CREATED": "a policy was created through the API",
+    "POLICY_UPDATED": "a policy was changed through the API or in the file",
+    "POLICY_DELETED": "a policy was deleted through the API or from the file",
+    "POLICY_ENABLED": "a policy was enabled",
+    "POLICY_DISABLED": "a policy was disabled",
+    "RELOAD_FAILED": "a changed policy file was refused; the last good program stays",
+    "RELOAD_CONFLICT": "a changed policy file was refused, because policies were changed through the API too",
+}
+"""Every type of event and what it means."""

@@ -1,0 +1,1 @@
+"""What is kept: events in memory, and the version number across restarts."""
