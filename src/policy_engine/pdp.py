@@ -38,12 +38,14 @@ class Plan(NamedTuple):
         wanted: The facts that its policies read.
         sources: Who knows them.
         reusable: Whether an answer holds for a while: no user's code ran for it.
+        timeless: Whether it does not depend on the clock.
     """
 
     kind: TypeProgram
     wanted: frozenset[str]
     sources: tuple[FactSource, ...]
     reusable: bool
+    timeless: bool
 
 
 class Revision(NamedTuple):
@@ -127,7 +129,13 @@ class PolicyEngine:
 
     def _plan(self, kind: TypeProgram) -> Plan:
         sources = tuple(source for source in self._sources if source.names & kind.reads)
-        return Plan(kind, kind.reads, sources, reusable=not kind.runs_functions)
+        return Plan(
+            kind=kind,
+            wanted=kind.reads,
+            sources=sources,
+            reusable=not kind.runs_functions,
+            timeless=self._clock not in sources,
+        )
 
     def activate(self, revision: Revision) -> None:
         """Put a prepared revision in force, for every check that begins from now on."""
@@ -219,7 +227,9 @@ class PolicyEngine:
             else:
                 outcome = decide_type(plan.kind, context, facts)
             if plan.reusable and not simulated:
-                valid_until = min(now + self._reuse, self._clock.steady_until(plan.wanted, now))
+                valid_until = now + self._reuse
+                if not plan.timeless:
+                    valid_until = min(valid_until, self._clock.steady_until(plan.wanted, now))
         decision_id = uuid7()
         return Decision(
             decision_id=decision_id,

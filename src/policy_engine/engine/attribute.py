@@ -32,16 +32,21 @@ def reader(attribute: str) -> Read:
     path = tuple(attribute.split("."))
     fact = FACTS.get(attribute)
 
-    def from_context(context: Context, _facts: Facts) -> Any:
-        return read_path(context, path)
+    def top_level(context: Context, _facts: Facts) -> Any:
+        return context.get(attribute)
 
-    def fact_first(context: Context, facts: Facts) -> Any:
-        value = facts.get(attribute)
-        return read_path(context, path) if value is None else value
+    def nested(context: Context, _facts: Facts) -> Any:
+        return read_path(context, path)
 
     def fact_only(_context: Context, facts: Facts) -> Any:
         return facts.get(attribute)
 
+    claimed = top_level if len(path) == 1 else nested
+
+    def fact_first(context: Context, facts: Facts) -> Any:
+        value = facts.get(attribute)
+        return claimed(context, facts) if value is None else value
+
     if fact is None:
-        return from_context
+        return claimed
     return fact_only if fact.reserved else fact_first

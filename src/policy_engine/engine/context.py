@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from policy_engine.model.alias import ALIASES
@@ -12,7 +12,8 @@ from policy_engine.model.errors import InvalidRequestError
 MAX_DEPTH = 32
 
 _VARIANTS = frozenset(ALIASES)
-_CONTAINERS = frozenset({dict, list})
+_CHILDREN: dict[type, Callable[[Any], Iterable[tuple[Any, Any]]]] = {dict: dict.items, list: enumerate}
+_CONTAINERS = frozenset(_CHILDREN)
 
 
 def normalise(context: Any) -> dict[str, Any]:
@@ -46,15 +47,15 @@ def _check_keys(value: Any, place: tuple[object, ...]) -> None:
 
 
 def _check_nested(value: Any, place: tuple[object, ...]) -> None:
-    if value.__class__ not in _CONTAINERS:
+    kind = value.__class__
+    if kind not in _CHILDREN:
         return
-    if value.__class__ is dict:
-        _check_keys(value, place)
-    children: Iterable[tuple[Any, Any]] = value.items() if value.__class__ is dict else enumerate(value)
     if len(place) > MAX_DEPTH:
         raise InvalidRequestError(pointer(*place), f"nested deeper than {MAX_DEPTH} levels")
-    for key, child in children:
-        if child.__class__ in _CONTAINERS:
+    if kind is dict:
+        _check_keys(value, place)
+    for key, child in _CHILDREN[kind](value):
+        if child.__class__ in _CHILDREN:
             _check_nested(child, (*place, key))
 
 

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any, NamedTuple, TypeAlias
 
-from policy_engine.engine.attribute import Context, Facts, reader
-from policy_engine.engine.clause import clause_test
+from policy_engine.engine.attribute import Context, Facts, Read, reader
+from policy_engine.engine.clause import Test, clause_test
 from policy_engine.language.condition import Condition, EvaluationError
+from policy_engine.model.clause import Clause
 from policy_engine.model.decision import Obligation, Observation, RuleError, Violation
 from policy_engine.model.frozen import EMPTY, freeze
 from policy_engine.model.policy import Effect, Policy, Rule
@@ -54,8 +55,12 @@ class CompiledRule:
         self.effect = rule.effect
         self.conditions = conditions
         self.skip_missing = skip_missing if rule.skip_missing is None else rule.skip_missing
-        self.clauses = tuple((clause, reader(clause.attribute), clause_test(clause)) for clause in rule.clauses)
         self.applies = Judgement(self, rule.effect)
+
+    @cached_property
+    def clauses(self) -> tuple[tuple[Clause, Read, Test], ...]:
+        """The match keys with how to read and test them; made when the rule is first judged, as most never are."""
+        return tuple((clause, reader(clause.attribute), clause_test(clause)) for clause in self.rule.clauses)
 
     @property
     def index(self) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 _READ: dict[str, Callable[[datetime], Any]] = {
@@ -13,9 +13,6 @@ _READ: dict[str, Callable[[datetime], Any]] = {
     "current_day_of_week": lambda now: now.weekday(),
     "current_timestamp": lambda now: now.timestamp(),
 }
-
-
-_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 class Clock:
@@ -33,12 +30,12 @@ class Clock:
             facts[name] = _READ[name](local)
 
     def steady_until(self, wanted: frozenset[str], now: datetime) -> datetime:
-        """Return until when none of the wanted names changes its value; `now` itself if one always does.
+        """Return until when none of the wanted names, of which some are the clock's, changes its value.
+
+        That is `now` itself if one always does.
 
         Whole hours and days are steady to the end of the minute: offsets of zones are whole minutes.
         """
-        if not wanted & self.names:
-            return _NEVER
         if wanted & {"now", "current_timestamp"}:
             return now
         return now.replace(second=0, microsecond=0) + timedelta(minutes=1)

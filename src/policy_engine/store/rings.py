@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from itertools import islice
@@ -37,17 +36,29 @@ class EventPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Ring(Generic[T]):
-    """The last items, numbered by a sequence that several rings share."""
+    """The last items, numbered by a sequence that several rings share.
+
+    Attributes:
+        evicted: The highest number that was overwritten.
+    """
 
     def __init__(self, capacity: int) -> None:
-        self.items: deque[tuple[int, T]] = deque(maxlen=capacity)
+        self._slots: list[tuple[int, T] | None] = [None] * capacity
+        self._next = 0
         self.evicted = 0
 
     def append(self, number: int, item: T) -> None:
-        items = self.items
-        if len(items) == items.maxlen:
-            self.evicted = items[0][0]
-        items.append((number, item))
+        place = self._next
+        old = self._slots[place]
+        if old is not None:
+            self.evicted = old[0]
+        self._slots[place] = (number, item)
+        self._next = (place + 1) % len(self._slots)
+
+    def items(self) -> list[tuple[int, T]]:
+        """Return what is held, oldest first."""
+        ordered = self._slots[self._next :] + self._slots[: self._next]
+        return [entry for entry in ordered if entry is not None]
 
 
 class EventLog:
@@ -92,7 +103,7 @@ class EventLog:
             event_types: Which types to return; none means all.
         """
         with self._lock:
-            held: list[tuple[int, Event | Decision]] = [*self._management.items, *self._decisions.items]
+            held: list[tuple[int, Event | Decision]] = [*self._management.items(), *self._decisions.items()]
             evicted = max(self._management.evicted, self._decisions.evicted)
         held.sort(key=_number)
         cursor = _position(held, since_event_id)

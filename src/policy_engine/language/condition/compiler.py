@@ -1,7 +1,7 @@
 """From the syntax tree to a function of context and facts.
 
-Code is generated once for each *shape*: conditions that differ only in their numbers, strings and parameter values share it, and
-each fills the slots of the shared code with its own constants.
+Code is generated once for each *shape*: conditions that differ only in their numbers, strings and parameter values
+share it, and each fills the slots of the shared code with its own constants.
 """
 
 from __future__ import annotations

@@ -39,7 +39,8 @@ class EvaluationError(Exception):
     """A condition has no value for this request.
 
     Attributes:
-        kind: One of missing, wrong_type, overflow, divide_by_zero, no_such_key, index_out_of_range, invalid_argument, limit.
+        kind: One of missing, wrong_type, overflow, divide_by_zero, no_such_key, index_out_of_range, invalid_argument,
+            limit.
         attribute: The dotted path of the attribute to blame, or None when only constants are involved.
         detail: One sentence without a capital and a full stop.
     """

@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from policy_engine.language.condition.errors import ConditionError
 from policy_engine.language.condition.syntax import Scalar
 
 RESERVED = frozenset(
-    ["as", "break", "const", "continue", "else", "for", "function", "if", "import", "let", "loop", "package", "namespace", "return", "var", "void", "while"]
+    [
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "for",
+        "function",
+        "if",
+        "import",
+        "let",
+        "loop",
+        "package",
+        "namespace",
+        "return",
+        "var",
+        "void",
+        "while",
+    ]
 )
 """Words that CEL keeps for itself; they may be fields (`a.for`) and not names."""
 
@@ -62,9 +80,15 @@ _HINTS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
-    """One token: its kind (`name`, `int`, `double`, `string`, `end`, or the operator or keyword itself), text, value and place."""
+class Token(NamedTuple):
+    """One token.
+
+    Attributes:
+        kind: `name`, `int`, `double`, `string`, `end`, or the operator or keyword itself.
+        text: As written, but for AND and OR, which are `&&` and `||`.
+        offset: Where it starts, in characters from 0.
+        value: What a number or string stands for.
+    """
 
     kind: str
     text: str

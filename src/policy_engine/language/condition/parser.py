@@ -72,25 +72,33 @@ def parse(source: str) -> ParsedCondition:
     tokens = tokenize(source)
     parser = _Parser(source, tokens)
     root = parser.parse()
-    _check_size(source, root)
+    paths, literals = _survey(source, root)
     check(root, source)
     return ParsedCondition(
         source=source,
         root=root,
-        paths=tree.paths(root),
+        paths=paths,
         mixes_and_or=parser.mixes_and_or,
         shape=" ".join([f"#{token.kind}" if token.value is not None else token.text for token in tokens]),
-        literals=tree.literals(root),
+        literals=literals,
     )
 
 
-def _check_size(source: str, root: Expression) -> None:
+def _survey(source: str, root: Expression) -> tuple[tuple[Path, ...], tuple[Literal, ...]]:
+    """Return the distinct paths, and the numbers and strings, in source order; refuse a tree that is too large."""
+    paths: dict[tuple[str, ...], Path] = {}
+    literals: list[Literal] = []
     for count, (node, depth) in enumerate(tree.walk(root), 1):
         if depth > MAX_DEPTH:
             raise _too_deep(source, node.offset)
         if count > MAX_TERMS:
             message = f"a condition has at most {MAX_TERMS} terms"
             raise ConditionError(message, source=source, offset=node.offset)
+        if isinstance(node, Path):
+            paths.setdefault(node.segments, node)
+        elif isinstance(node, Literal) and node.value is not None and not isinstance(node.value, bool):
+            literals.append(node)
+    return tuple(paths.values()), tuple(literals)
 
 
 def _too_deep(source: str, offset: int) -> ConditionError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from policy_engine.language.condition.errors import ConditionError
@@ -66,7 +66,7 @@ _ORDERED = tuple(
 )
 
 Types = frozenset[str]
-"""The types that an expression can have; more than one where it depends on attributes."""
+"""The types that an expression can have: the one, or all of them where it depends on attributes."""
 
 
 def check(root: Expression, source: str, types: Mapping[tuple[str, ...], str] | None = None) -> None:
@@ -124,7 +124,7 @@ class _Checker:
                 if node.operator == "!":
                     self.require(node.operand, _BOOL, "`!` needs a bool")
                     return _BOOL
-                return self.require(node.operand, NUMBERS, "`-` needs a number") & NUMBERS
+                return _certain(self.require(node.operand, NUMBERS, "`-` needs a number") & NUMBERS)
             case Binary():
                 return self._binary(node)
             case Logical():
@@ -133,7 +133,7 @@ class _Checker:
                 return _BOOL
             case Ternary():
                 self.require(node.condition, _BOOL, "`?:` needs a bool")
-                return self.infer(node.then) | self.infer(node.otherwise)
+                return _certain(self.infer(node.then) | self.infer(node.otherwise))
             case ListLiteral():
                 for item in node.items:
                     self.infer(item)
@@ -165,7 +165,7 @@ class _Checker:
             found = {result for first, second, result in ARITHMETIC[operator] if first in left and second in right}
             if not found:
                 raise self._mismatch(node, left, right)
-            return frozenset(found)
+            return _certain(found)
         if operator == "in":
             if not right & _CONTAINERS:
                 raise self._error(f"`in` needs a list or a map on the right, found {_named(right)}", node.right)
@@ -200,8 +200,15 @@ class _Checker:
 
 
 def _never_equal(left: Types, right: Types) -> bool:
-    return not left & right and not (left & NUMBERS and right & NUMBERS)
+    both = left | right
+    return not left & right and not (left & NUMBERS and right & NUMBERS) and "null" not in both
+
+
+def _certain(types: Iterable[str]) -> Types:
+    """Return the one type, or ANY where there are several: only what is certain is an error."""
+    found = frozenset(types)
+    return found if len(found) == 1 else ANY
 
 
 def _named(types: Types) -> str:
-    return " or ".join(sorted(types)) if len(types) < len(ANY) else "a value"
+    return next(iter(types)) if len(types) == 1 else "a value"

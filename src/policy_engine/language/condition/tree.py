@@ -57,21 +57,3 @@ def walk(root: Expression) -> Iterator[tuple[Expression, int]]:
         node, depth = stack.pop()
         yield node, depth
         stack.extend((child, depth + 1) for child in reversed(children(node)))
-
-
-def paths(root: Expression) -> tuple[Path, ...]:
-    """Return the distinct paths that are read, in order of their first appearance."""
-    found: dict[tuple[str, ...], Path] = {}
-    for node, _ in walk(root):
-        if isinstance(node, Path):
-            found.setdefault(node.segments, node)
-    return tuple(found.values())
-
-
-def literals(root: Expression) -> tuple[Literal, ...]:
-    """Return the numbers and strings in source order (not the words null, true and false)."""
-    return tuple(
-        node
-        for node, _ in walk(root)
-        if isinstance(node, Literal) and node.value is not None and not isinstance(node.value, bool)
-    )

@@ -163,7 +163,9 @@ def same(left: Any, right: Any, budget: Budget) -> bool:
     """Whether two values are equal: numbers by value, lists and maps by their elements, different types never."""
     kind = type(left)
     if kind is not type(right):
-        return ((kind is int and type(right) is float) or (kind is float and type(right) is int)) and bool(left == right)
+        return ((kind is int and type(right) is float) or (kind is float and type(right) is int)) and bool(
+            left == right
+        )
     if kind is list:
         if len(left) != len(right):
             return False
