@@ -12,7 +12,6 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from policy_engine.engine.attribute import Context, Facts, Read, reader
 from policy_engine.engine.clause import comparable
 from policy_engine.language.condition import Comparison
 from policy_engine.model.clause import Clause, Kind
@@ -23,8 +22,6 @@ REMEMBERED = 8192
 
 _BUDGET_BITS = 48 * 8 * 2**20
 """How large the sets of one column may become together; beyond it, neighbouring classes share one."""
-
-_INT64 = 2**63
 
 
 class Answer(NamedTuple):
@@ -38,16 +35,24 @@ class Column(Protocol):
     """One attribute, seen by all rules of a type.
 
     Attributes:
+        attribute: Its dotted path.
+        constrained: The rules that it can rule out.
         doubtful: Rules that have to be judged again even for an ordinary value, because classes share a set.
+        expression: Python for the rules that an ordinary `value` does not rule out, or None for a value out of the
+            ordinary. It may use `names`.
+        names: What the expression needs.
+        optional: Whether it pays to skip the column when none of the rules that are left is constrained by it.
     """
 
+    attribute: str
+    constrained: int
     doubtful: int
+    optional: bool
+    expression: str
+    names: Mapping[str, Any]
 
-    def look_up(self, context: Context, facts: Facts) -> int | None:
-        """Return the rules that the request's value does not rule out; None for a value out of the ordinary."""
-
-    def ponder(self, context: Context, facts: Facts) -> Answer:
-        """Return the same for any value."""
+    def ponder(self, value: Any) -> Answer:
+        """Return the rules that a value out of the ordinary does not rule out."""
 
 
 class Table(NamedTuple):
@@ -81,11 +86,13 @@ def tabulate(classes: int, size: int, changes: Mapping[int, int], start: int, co
 
 
 class DiscreteColumn:
-    """An attribute that rules compare for equality."""
+    """An attribute that rules compare for equality; strings are the ordinary values."""
+
+    optional = False
 
     def __init__(self, attribute: str, clauses: Sequence[tuple[int, Sequence[Clause]]], everything: int) -> None:
         """Take the bit and the clauses of every rule that constrains the attribute."""
-        self._read: Read = reader(attribute)
+        self.attribute = attribute
         self._folded = clauses[0][1][0].kind is Kind.PROTOCOL
         self.constrained = union(bit for bit, _ in clauses)
         self._free = everything & ~self.constrained
@@ -101,34 +108,33 @@ class DiscreteColumn:
             group = values[first : first + stride]
             rules = self._free | union(named[value] for value in group)
             self._sets.update(dict.fromkeys(group, rules))
+        of_string = "sets(value) or sets(value.lower(), free)" if self._folded else "sets(value, free)"
+        self.expression = f"({of_string}) if value.__class__ is str else free if value is None else None"
+        self.names: Mapping[str, Any] = {"sets": self._sets.get, "free": self._free}
 
-    def look_up(self, context: Context, facts: Facts) -> int | None:
-        """Return the rules for a string or for an absent value."""
-        value = self._read(context, facts)
-        if value.__class__ is str:
-            found = self._sets.get(value)
-            if found is not None:
-                return found
-            return self._sets.get(value.lower(), self._free) if self._folded else self._free
-        return self._free if value is None else None
-
-    def ponder(self, context: Context, facts: Facts) -> Answer:
-        """Return the rules for any value, lists included."""
-        value = self._read(context, facts)
-        items = value if value.__class__ is list else [value]
-        rules, doubtful = self._free, 0
-        for item in items:
-            found = self._one(item)
-            rules |= self.constrained if found is None else found
-            doubtful |= self.constrained if found is None else 0
-        return Answer(rules, doubtful)
+    def ponder(self, value: Any) -> Answer:
+        """Return the rules for a list, a number, a boolean, or what cannot be compared."""
+        return _any_of(value, self._one, self._free, self.constrained)
 
     def _one(self, value: Any) -> int | None:
         if self._folded:
             return self._sets.get(value.lower(), self._free) if value.__class__ is str else None
-        if value.__class__ in (str, int, float, bool):
+        if value.__class__ in _SCALARS:
             return self._sets.get(comparable(value), self._free)
         return self._free
+
+
+_SCALARS = frozenset({str, int, float, bool})
+
+
+def _any_of(value: Any, one: Callable[[Any], int | None], free: int, constrained: int) -> Answer:
+    """Return the rules for a value, or for a list: those that any element lets pass; a malformed one leaves doubt."""
+    rules, doubtful = free, 0
+    for item in value if value.__class__ is list else (value,):
+        found = one(item)
+        rules |= constrained if found is None else found
+        doubtful |= constrained if found is None else 0
+    return Answer(rules, doubtful)
 
 
 def _common(clauses: Sequence[Clause]) -> set[Any]:
@@ -145,13 +151,15 @@ def union(sets: Iterable[int]) -> int:
 
 
 class IntervalColumn:
-    """A port or an address, which rules compare with ranges."""
+    """A port or an address, which rules compare with ranges; port numbers and address texts are the ordinary values."""
+
+    optional = False
 
     def __init__(self, attribute: str, clauses: Sequence[tuple[int, Sequence[Clause]]], everything: int) -> None:
         """Take the bit and the clauses of every rule that constrains the attribute."""
-        self._read: Read = reader(attribute)
-        self._ordinary = int if clauses[0][1][0].kind is Kind.PORT else str
-        self._parse: Callable[[Any], int | None] = port_number if self._ordinary is int else address_number
+        self.attribute = attribute
+        is_port = clauses[0][1][0].kind is Kind.PORT
+        self._parse: Callable[[Any], int | None] = port_number if is_port else address_number
         self.constrained = union(bit for bit, _ in clauses)
         self._free = everything & ~self.constrained
         flips: dict[int, int] = {}
@@ -164,37 +172,28 @@ class IntervalColumn:
         self._table = tabulate(len(self._starts) + 1, everything.bit_length(), changes, self._free, self.constrained)
         self.doubtful = self._table.doubtful
         self._remembered: dict[Any, int] = {}
+        ordinary = "int" if is_port else "str"
+        of_ordinary = f"(known(value) or first_sight(value)) if value.__class__ is {ordinary}"
+        self.expression = f"{of_ordinary} else free if value is None else None"
+        self.names: Mapping[str, Any] = {
+            "known": self._remembered.get,
+            "first_sight": self._first_sight,
+            "free": self._free,
+        }
 
-    def look_up(self, context: Context, facts: Facts) -> int | None:
-        """Return the rules for a well-formed value in its usual type, or for an absent one."""
-        value = self._read(context, facts)
-        if value.__class__ is self._ordinary:
-            found = self._remembered.get(value)
-            return self._first_sight(value) if found is None else found
-        return self._free if value is None else None
+    def ponder(self, value: Any) -> Answer:
+        """Return the rules for a numeric string, a list, or what is malformed."""
+        return _any_of(value, self._one, self._free, self.constrained)
 
-    def ponder(self, context: Context, facts: Facts) -> Answer:
-        """Return the rules for any value: numeric strings, lists, malformed ones."""
-        value = self._read(context, facts)
-        items = value if value.__class__ is list else [value]
-        rules, doubtful = self._free, 0
-        for item in items:
-            number = self._parse(item)
-            rules |= self.constrained if number is None else self._of(number)
-            doubtful |= self.constrained if number is None else 0
-        return Answer(rules, doubtful)
+    def _one(self, value: Any) -> int | None:
+        number = self._parse(value)
+        return None if number is None else self._table.of(bisect_right(self._starts, number))
 
     def _first_sight(self, value: Any) -> int | None:
-        number = self._parse(value)
-        if number is None:
-            return None
-        found = self._of(number)
-        if len(self._remembered) < REMEMBERED:
+        found = self._one(value)
+        if found is not None and len(self._remembered) < REMEMBERED:
             self._remembered[value] = found
         return found
-
-    def _of(self, number: int) -> int:
-        return self._table.of(bisect_right(self._starts, number))
 
 
 def _overlap(ranges: Sequence[tuple[tuple[int, int], ...]]) -> list[tuple[int, int]]:
@@ -211,10 +210,13 @@ def _overlap(ranges: Sequence[tuple[tuple[int, int], ...]]) -> list[tuple[int, i
 
 
 class ThresholdColumn:
-    """A number that conditions compare with constants.
+    """A number that conditions compare with constants; numbers of the declared type are the ordinary values.
 
-    The constants cut the line into classes: 2i is what lies between two constants, 2i + 1 is the constant itself.
+    The constants, with the bounds of int64 among them, cut the line into classes: 2i lies between two cuts, 2i + 1 is a
+    cut itself. `bisect_left(cuts, x) + bisect_right(cuts, x)` is the class of x.
     """
+
+    optional = True
 
     def __init__(
         self,
@@ -224,68 +226,58 @@ class ThresholdColumn:
         declared: str | None,
     ) -> None:
         """Take the bit and the comparisons of every rule whose condition compares the attribute."""
-        self._read: Read = reader(attribute)
-        self._ordinary = _NUMERIC[declared]
-        self._double = declared == "double"
+        self.attribute = attribute
         self.constrained = union(bit for bit, _ in comparisons)
-        self._free = everything & ~self.constrained
         self._everything = everything
-        self._constants = sorted({item.constant for _, items in comparisons for item in items})
-        last = 2 * len(self._constants)
+        self._cuts = sorted({_MIN, _MAX, *(item.constant for _, items in comparisons for item in items)})
+        last = 2 * len(self._cuts)
+        free = everything & ~self.constrained
+        table = tabulate(last + 1, everything.bit_length(), *self._changes(comparisons, free, last), self.constrained)
+        self.doubtful = table.doubtful
+        smallest, largest = self._class(_MIN), self._class(_MAX)
+        sets = [table.of(number) if smallest <= number <= largest else None for number in range(last + 1)]
+        self.expression = f"sets[left(cuts, value) + right(cuts, value)] if {_ORDINARY[declared]} else None"
+        self.names: Mapping[str, Any] = {"sets": sets, "cuts": self._cuts, "left": bisect_left, "right": bisect_right}
+
+    def _class(self, constant: float) -> int:
+        """Return the class of one of the cuts."""
+        return 2 * bisect_left(self._cuts, constant) + 1
+
+    def _changes(
+        self, comparisons: Sequence[tuple[int, Sequence[Comparison]]], free: int, last: int
+    ) -> tuple[dict[int, int], int]:
+        """Return which bits flip before each class, and the set of class 0."""
         changes: dict[int, int] = {}
-        start = self._free
         for bit, items in comparisons:
-            low, high = self._classes(items, last)
-            if low > high:
-                continue
-            if low == 0:
-                start |= bit
-            else:
+            low, high = 0, last
+            for comparison in items:
+                first, final = _HOLDS[comparison.operator](self._class(comparison.constant), last)
+                low, high = max(low, first), min(high, final)
+            if low <= high:
                 changes[low] = changes.get(low, 0) ^ bit
-            changes[high + 1] = changes.get(high + 1, 0) ^ bit
-        self._table = tabulate(last + 1, everything.bit_length(), changes, start, self.constrained)
-        self._last = last
-        self.doubtful = self._table.doubtful
+                changes[high + 1] = changes.get(high + 1, 0) ^ bit
+        return changes, free
 
-    def _classes(self, comparisons: Sequence[Comparison], last: int) -> tuple[int, int]:
-        """Return the first and the last class in which all comparisons of a rule hold."""
-        low, high = 0, last
-        for comparison in comparisons:
-            at = 2 * bisect_left(self._constants, comparison.constant) + 1
-            first, final = _HOLDS[comparison.operator](at, last)
-            low, high = max(low, first), min(high, final)
-        return low, high
-
-    def look_up(self, context: Context, facts: Facts) -> int | None:
-        """Return the rules for a number of the declared type."""
-        value = self._read(context, facts)
-        if value.__class__ not in self._ordinary:
-            return None
-        if self._double and value.__class__ is int and -_INT64 <= value < _INT64:
-            value = float(value)
-        place = bisect_left(self._constants, value)
-        number = 2 * place
-        if number < self._last and self._constants[place] == value:
-            return self._table.of(number + 1)
-        if number in (0, self._last) and not -_INT64 <= value < _INT64:
-            return None if value.__class__ is int or value != value else self._table.of(number)  # noqa: PLR0124 - NaN
-        return self._table.of(number)
-
-    def ponder(self, context: Context, facts: Facts) -> Answer:
-        """Leave every rule that compares the attribute in doubt: absent, of another type, or beyond 64 bits."""
-        found = self.look_up(context, facts)
-        return Answer(self._everything, self.constrained) if found is None else Answer(found, 0)
+    def ponder(self, _value: Any) -> Answer:
+        """Leave every rule that compares the attribute in doubt: it is absent, not a number, or beyond 64 bits."""
+        return Answer(self._everything, self.constrained)
 
 
-_NUMERIC: Mapping[str | None, frozenset[type]] = {
-    None: frozenset({int, float}),
-    "any": frozenset({int, float}),
-    "double": frozenset({int, float}),
-    "int": frozenset({int}),
+_MIN, _MAX = -(2**63), 2**63 - 1
+
+_INT = "value.__class__ is int"
+_FLOAT = "value.__class__ is float and value == value"  # NaN has no place on the line
+_EXACT = f"{_INT} and {-(2**53)} <= value <= {2**53}"  # an int that becomes a double without a change
+
+_ORDINARY: Mapping[str | None, str] = {
+    None: f"({_FLOAT}) or {_INT}",
+    "any": f"({_FLOAT}) or {_INT}",
+    "double": f"({_FLOAT}) or ({_EXACT})",
+    "int": _INT,
 }
-"""Declared type -> the types of values that compare without errors; attributes of other types get no column."""
+"""Declared type -> Python for "the value compares as it is"; attributes of other types get no column."""
 
-INDEXABLE = frozenset(_NUMERIC)
+INDEXABLE = frozenset(_ORDINARY)
 
 _HOLDS: dict[str, Callable[[int, int], tuple[int, int]]] = {
     "<": lambda at, _last: (0, at - 1),

@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias, TypeVar
 
-from policy_engine.engine.attribute import Context, Facts, is_fact
+from policy_engine.engine.attribute import is_fact
+from policy_engine.engine.classifier import build_classifier
 from policy_engine.engine.column import (
     INDEXABLE,
     Column,
@@ -34,6 +35,12 @@ class RuleIndex:
     """The columns of the rules of one type.
 
     The first rule has the highest bit, so that `int.bit_length` finds it.
+
+    Attributes:
+        everything: The set of all rules.
+        uncovered: The rules that have to be judged whatever the request is.
+        classify: Returns, for a context and the facts, the rules that may apply, and those among them that have to be
+            judged before one can say so.
     """
 
     def __init__(self, rules: Sequence[CompiledRule], attributes: Mapping[str, str]) -> None:
@@ -54,19 +61,7 @@ class RuleIndex:
         self.columns = tuple(columns)
         self.uncovered = union(bits[rule] for rule in rules if not _covered(rule, matched, compared))
         self.uncovered |= union(column.doubtful for column in columns)
-        self._look_ups = tuple((column.look_up, column) for column in columns)
-
-    def classify(self, context: Context, facts: Facts) -> tuple[int, int]:
-        """Return the rules that may apply, and those among them that have to be judged before one can say so."""
-        rules = self.everything
-        doubtful = self.uncovered
-        for look_up, column in self._look_ups:
-            found = look_up(context, facts)
-            if found is None:
-                found, doubt = column.ponder(context, facts)
-                doubtful |= doubt
-            rules &= found
-        return rules, rules & doubtful
+        self.classify = build_classifier(columns, self.everything, self.uncovered)
 
 
 def _clauses(rules: Sequence[CompiledRule]) -> dict[str, Users]:

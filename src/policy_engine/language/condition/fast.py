@@ -1,7 +1,7 @@
 """Generated code for the usual case: attributes that are there and of the type they should be.
 
-It gives the value of a condition or raises anything whatever, upon which the exact code is asked. So it need not evaluate
-in order, need not say what went wrong, and may use a subscript where the exact code has a function.
+It gives the value of a condition or raises anything whatever, upon which the exact code is asked. So it need not
+evaluate in order, need not say what went wrong, and may use a subscript where the exact code has a function.
 """
 
 from __future__ import annotations

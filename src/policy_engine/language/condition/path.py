@@ -123,7 +123,7 @@ def present(
 
 
 def resolve(attribute: Attribute, context: dict[str, Any], facts: Mapping[str, object]) -> Any:
-    """Return the value of an attribute, checked and converted to its declared type; raise EvaluationError naming it."""
+    """Return the value of an attribute, checked and of its declared type; raise EvaluationError."""
     value = plain(_find(attribute, context, facts), attribute.dotted)
     if attribute.declared == "any":
         return value
@@ -131,7 +131,7 @@ def resolve(attribute: Attribute, context: dict[str, Any], facts: Mapping[str, o
 
 
 def converted(attribute: Attribute, value: Any) -> Any:
-    """Return a plain value as the type that is declared for the attribute; raise EvaluationError if it is of another."""
+    """Return a plain value as the type that is declared for the attribute; raise EvaluationError if it cannot be."""
     kind, conversions = _DECLARED[attribute.declared]
     if type(value) is kind:
         return value
@@ -194,7 +194,7 @@ def _walk(attribute: Attribute, around: Any, segments: tuple[str, ...]) -> Any:
 
 
 def _overlaid(attribute: Attribute, context: dict[str, Any], facts: Mapping[str, object]) -> Any:
-    """Return the map of the context without reserved leaves, with the facts in their places; the context is not changed."""
+    """Return the map of the context without reserved leaves and with the facts in their places, as a new map."""
     try:
         value = _walk(attribute, context, attribute.segments)
     except EvaluationError:

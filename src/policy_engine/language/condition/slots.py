@@ -43,7 +43,7 @@ class Scope:
         attributes: The names that are read at run time.
         parents: For names in `has`: what lies around them.
         parameters: The place of each bound name among the names, and its type.
-        literals: The place of each literal among the literals, by its offset in the condition that stands for the shape.
+        literals: The place of each literal among the literals, by its offset in the condition the shape was met in.
         metered: Whether there are macros.
     """
 

@@ -75,8 +75,9 @@ def check(root: Expression, source: str, types: Mapping[tuple[str, ...], str] | 
     Args:
         root: The condition.
         source: Its text.
-        types: The types of the paths that are known: declared attributes and parameters. When they are given, a comparison
-            for equality that can only be false is let through: the author of a parameter need not know the condition.
+        types: The types of the paths that are known: declared attributes and parameters. When they are given, a
+            comparison for equality that can only be false is let through: the author of a parameter need not know the
+            condition.
 
     Raises:
         ConditionError: An operator or function cannot take its operands, or the condition cannot be a bool.

@@ -128,7 +128,8 @@ class Call(Node):
 class Macro(Node):
     """`range.all(x, body)` and its family: all, exists, exists_one, filter, and map with two or three arguments.
 
-    `filter` and the three-argument `map` put their predicate in `predicate`; `body` is then the element (for `filter` the variable itself).
+    `filter` and the three-argument `map` put their predicate in `predicate`; `body` is then the element (for `filter`
+    the variable itself).
     """
 
     function: str

@@ -1,7 +1,8 @@
 """The values of a condition: which Python values they are, how large they may be, and when two are the same.
 
-null, bool, int, double, string, list, map, timestamp and duration are None, bool, int, float, str, list, dict, datetime (in
-UTC) and timedelta: exactly these types, so that an operator can go by `type(x)`. What comes from outside is made so by `plain`.
+null, bool, int, double, string, list, map, timestamp and duration are None, bool, int, float, str, list, dict,
+datetime (in UTC) and timedelta: exactly these types, so that an operator can go by `type(x)`. What comes from outside
+is made so by `plain`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ MAX_BUILT = 65_536
 """The largest string (bytes of UTF-8) or list (elements) that an operator or macro may build."""
 MAX_ITERATIONS = 10_000
 _MAX_NESTING = 100
+_NUMBERS = frozenset({int, float})
 _DURATION_LIMIT = timedelta(seconds=315_576_000_000)
 
 NAMES = {
@@ -161,11 +163,9 @@ def weight(value: object) -> int:
 
 def same(left: Any, right: Any, budget: Budget) -> bool:
     """Whether two values are equal: numbers by value, lists and maps by their elements, different types never."""
-    kind = type(left)
-    if kind is not type(right):
-        return ((kind is int and type(right) is float) or (kind is float and type(right) is int)) and bool(
-            left == right
-        )
+    kind, other_kind = type(left), type(right)
+    if kind is not other_kind:
+        return kind in _NUMBERS and other_kind in _NUMBERS and bool(left == right)
     if kind is list:
         if len(left) != len(right):
             return False

@@ -1,0 +1,78 @@
+"""The classifier of a type: its columns, strung together into one generated Python function.
+
+A loop over columns would do the same; without the calls and the look-ups of a loop it takes a third of the time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from textwrap import indent
+from typing import Any, TypeAlias
+
+from policy_engine.engine.attribute import Context, Facts, reader
+from policy_engine.engine.column import Column
+from policy_engine.model.fact import FACTS
+
+Classify: TypeAlias = Callable[[Context, Facts], tuple[int, int]]
+"""From a context and the facts to the rules that may apply and the doubtful ones among them."""
+
+_WORD = re.compile(r"[a-z_]+")
+
+_FRAME = """
+def make({parameters}):
+    def classify(context, facts):
+        get = context.get
+        rules = everything
+        doubtful = uncovered
+{body}
+        return rules, rules & doubtful
+    return classify
+"""
+
+_COLUMN = """
+        value = {read}
+        found = {expression}
+        if found is None:
+            found, doubt = ponder_{n}(value)
+            doubtful |= doubt
+        rules &= found
+"""
+_GUARDED = """
+        if rules & constrained_{n}:
+""" + indent(_COLUMN, "    ")
+
+
+def build_classifier(columns: Sequence[Column], everything: int, uncovered: int) -> Classify:
+    """Return the classifier of some columns.
+
+    The generated text holds the names of attributes as Python literals and nothing else that comes from a policy.
+    """
+    names: dict[str, Any] = {"everything": everything, "uncovered": uncovered}
+    body = []
+    for n, column in enumerate(columns):
+        own = {f"{name}_{n}": value for name, value in column.names.items()}
+        own |= {
+            f"ponder_{n}": column.ponder,
+            f"constrained_{n}": column.constrained,
+            f"read_{n}": reader(column.attribute),
+        }
+        frame = _GUARDED if column.optional else _COLUMN
+        body.append(frame.format(n=n, read=_read(column.attribute, n), expression=_rename(column, n)))
+        names |= own
+    text = _FRAME.format(parameters=", ".join(names), body="".join(body))
+    scope: dict[str, Any] = {}
+    exec(compile(text, "<classifier>", "exec"), scope)  # noqa: S102 - see above
+    classify: Classify = scope["make"](**names)
+    return classify
+
+
+def _read(attribute: str, n: int) -> str:
+    """Return Python that reads an attribute, the quick way for the plain names that most are."""
+    simple = attribute not in FACTS and "." not in attribute
+    return f"get({attribute!r})" if simple else f"read_{n}(context, facts)"
+
+
+def _rename(column: Column, n: int) -> str:
+    """Return the expression of a column with its names made unique."""
+    return _WORD.sub(lambda word: f"{word[0]}_{n}" if word[0] in column.names else word[0], column.expression)
