@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import MAXYEAR, MINYEAR, UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple, TypeAlias
@@ -280,4 +280,6 @@ def _instant(at: datetime | str) -> datetime:
         raise InvalidRequestError("/at", "expected a time such as 2026-01-01T12:00:00Z") from None
     if instant.tzinfo is None:
         raise InvalidRequestError("/at", "the time has no offset from UTC; end it with `Z` or `+01:00`")
+    if not MINYEAR + 1 < instant.year < MAXYEAR:  # what is left has a time in every zone
+        raise InvalidRequestError("/at", "the time is out of range")
     return instant

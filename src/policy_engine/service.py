@@ -124,6 +124,14 @@ class PolicyService:
         except KeyError:
             raise UnknownPolicyError(policy_id) from None
 
+    def read(self, body: Mapping[str, Any]) -> Document:
+        """Read a policy, as it would live among those in force, or a whole policy document; change nothing.
+
+        Raises:
+            InvalidPolicyError: With every fault and its place.
+        """
+        return read_document(body) if "policies" in body else self._read(body)
+
     # Changes through the API
 
     def create(self, body: Mapping[str, Any]) -> Policy:
@@ -319,15 +327,6 @@ class PolicyService:
         if event_type == "POLICY_LOADED":
             details["source"] = str(self._file.path)
         self.events.record(event_type, details)
-
-
-def validate(body: Any) -> Document:
-    """Check a policy, or a whole policy document, without keeping it.
-
-    Raises:
-        InvalidPolicyError: With every fault and its place.
-    """
-    return read_document(body) if isinstance(body, Mapping) and "policies" in body else read_single(body)
 
 
 def policy_document(policy: Policy) -> dict[str, Any]:

@@ -24,9 +24,12 @@ def make({parameters}):
     def classify(context, facts):
         get = context.get
         rules = everything
-        doubtful = uncovered
-{body}
-        return rules, rules & doubtful
+        doubtful = unindexed
+{matching}
+        held = rules & doubtful
+{comparing}
+        rules |= held
+        return rules, rules & (doubtful | uncovered)
     return classify
 """
 
@@ -43,24 +46,40 @@ _GUARDED = """
 """ + indent(_COLUMN, "    ")
 
 
-def build_classifier(columns: Sequence[Column], everything: int, uncovered: int) -> Classify:
+def build_classifier(
+    matching: Sequence[Column], comparing: Sequence[Column], *, everything: int, unindexed: int, uncovered: int
+) -> Classify:
     """Return the classifier of some columns.
+
+    A rule of which a match key is malformed is in error whatever its condition says, so rules that are in doubt after
+    the match columns are held: no comparison rules them out.
+
+    Args:
+        matching: The columns of match keys.
+        comparing: The columns of comparisons in conditions.
+        everything: The set of all rules.
+        unindexed: The rules of which a match key has no column.
+        uncovered: The rules that have to be judged whatever the request is.
 
     The generated text holds the names of attributes as Python literals and nothing else that comes from a policy.
     """
-    names: dict[str, Any] = {"everything": everything, "uncovered": uncovered}
+    names: dict[str, Any] = {"everything": everything, "unindexed": unindexed, "uncovered": uncovered}
     body = []
-    for n, column in enumerate(columns):
+    for n, column in enumerate((*matching, *comparing)):
         own = {f"{name}_{n}": value for name, value in column.names.items()}
         own |= {
             f"ponder_{n}": column.ponder,
             f"constrained_{n}": column.constrained,
             f"read_{n}": reader(column.attribute),
         }
-        frame = _GUARDED if column.optional else _COLUMN
+        frame = _COLUMN if n < len(matching) else _GUARDED
         body.append(frame.format(n=n, read=_read(column.attribute, n), expression=_rename(column, n)))
         names |= own
-    text = _FRAME.format(parameters=", ".join(names), body="".join(body))
+    text = _FRAME.format(
+        parameters=", ".join(names),
+        matching="".join(body[: len(matching)]),
+        comparing="".join(body[len(matching) :]),
+    )
     scope: dict[str, Any] = {}
     exec(compile(text, "<classifier>", "exec"), scope)  # noqa: S102 - see above
     classify: Classify = scope["make"](**names)

@@ -41,13 +41,11 @@ class Column(Protocol):
         expression: Python for the rules that an ordinary `value` does not rule out, or None for a value out of the
             ordinary. It may use `names`.
         names: What the expression needs.
-        optional: Whether it pays to skip the column when none of the rules that are left is constrained by it.
     """
 
     attribute: str
     constrained: int
     doubtful: int
-    optional: bool
     expression: str
     names: Mapping[str, Any]
 
@@ -88,13 +86,12 @@ def tabulate(classes: int, size: int, changes: Mapping[int, int], start: int, co
 class DiscreteColumn:
     """An attribute that rules compare for equality; strings are the ordinary values."""
 
-    optional = False
-
     def __init__(self, attribute: str, clauses: Sequence[tuple[int, Sequence[Clause]]], everything: int) -> None:
         """Take the bit and the clauses of every rule that constrains the attribute."""
         self.attribute = attribute
         self._folded = clauses[0][1][0].kind is Kind.PROTOCOL
         self.constrained = union(bit for bit, _ in clauses)
+        self._several = _several(clauses)
         self._free = everything & ~self.constrained
         named: dict[Any, int] = {}
         for bit, tests in clauses:
@@ -114,7 +111,7 @@ class DiscreteColumn:
 
     def ponder(self, value: Any) -> Answer:
         """Return the rules for a list, a number, a boolean, or what cannot be compared."""
-        return _any_of(value, self._one, self._free, self.constrained)
+        return _any_of(value, self._one, self._free, self.constrained, self._several)
 
     def _one(self, value: Any) -> int | None:
         if self._folded:
@@ -127,10 +124,16 @@ class DiscreteColumn:
 _SCALARS = frozenset({str, int, float, bool})
 
 
-def _any_of(value: Any, one: Callable[[Any], int | None], free: int, constrained: int) -> Answer:
-    """Return the rules for a value, or for a list: those that any element lets pass; a malformed one leaves doubt."""
-    rules, doubtful = free, 0
-    for item in value if value.__class__ is list else (value,):
+def _any_of(value: Any, one: Callable[[Any], int | None], free: int, constrained: int, several: int) -> Answer:
+    """Return the rules for a value, or for a list: those that any element lets pass; a malformed one leaves doubt.
+
+    So do rules with several clauses on the attribute, where one element may satisfy one and another the other.
+    """
+    if value.__class__ is not list:
+        found = one(value)
+        return Answer(free | constrained, constrained) if found is None else Answer(found, 0)
+    rules, doubtful = free | several, several
+    for item in value:
         found = one(item)
         rules |= constrained if found is None else found
         doubtful |= constrained if found is None else 0
@@ -140,6 +143,11 @@ def _any_of(value: Any, one: Callable[[Any], int | None], free: int, constrained
 def _common(clauses: Sequence[Clause]) -> set[Any]:
     """Return the values that satisfy all clauses that one rule has on one attribute."""
     return set.intersection(*({comparable(item) for item in clause.scalars} for clause in clauses))
+
+
+def _several(clauses: Sequence[tuple[int, Sequence[Clause]]]) -> int:
+    """Return the rules that have more than one clause on an attribute."""
+    return union(bit for bit, tests in clauses if len(tests) > 1)
 
 
 def union(sets: Iterable[int]) -> int:
@@ -153,14 +161,13 @@ def union(sets: Iterable[int]) -> int:
 class IntervalColumn:
     """A port or an address, which rules compare with ranges; port numbers and address texts are the ordinary values."""
 
-    optional = False
-
     def __init__(self, attribute: str, clauses: Sequence[tuple[int, Sequence[Clause]]], everything: int) -> None:
         """Take the bit and the clauses of every rule that constrains the attribute."""
         self.attribute = attribute
         is_port = clauses[0][1][0].kind is Kind.PORT
         self._parse: Callable[[Any], int | None] = port_number if is_port else address_number
         self.constrained = union(bit for bit, _ in clauses)
+        self._several = _several(clauses)
         self._free = everything & ~self.constrained
         flips: dict[int, int] = {}
         for bit, tests in clauses:
@@ -183,7 +190,7 @@ class IntervalColumn:
 
     def ponder(self, value: Any) -> Answer:
         """Return the rules for a numeric string, a list, or what is malformed."""
-        return _any_of(value, self._one, self._free, self.constrained)
+        return _any_of(value, self._one, self._free, self.constrained, self._several)
 
     def _one(self, value: Any) -> int | None:
         number = self._parse(value)
@@ -215,8 +222,6 @@ class ThresholdColumn:
     The constants, with the bounds of int64 among them, cut the line into classes: 2i lies between two cuts, 2i + 1 is a
     cut itself. `bisect_left(cuts, x) + bisect_right(cuts, x)` is the class of x.
     """
-
-    optional = True
 
     def __init__(
         self,

@@ -38,6 +38,7 @@ class RuleIndex:
 
     Attributes:
         everything: The set of all rules.
+        columns: What the rules look at, match keys before comparisons.
         uncovered: The rules that have to be judged whatever the request is.
         classify: Returns, for a context and the facts, the rules that may apply, and those among them that have to be
             judged before one can say so.
@@ -50,18 +51,22 @@ class RuleIndex:
         bits = {rule: 1 << (size - 1 - number) for number, rule in enumerate(rules)}
         matched = _most_used(_clauses(rules), MAX_MATCH_COLUMNS)
         compared = _most_used(_comparisons(rules, attributes), MAX_THRESHOLD_COLUMNS)
-        columns: list[Column] = []
+        matching: list[Column] = []
         for attribute, users in matched.items():
             kind = users[0][1][0].kind
             column = IntervalColumn if kind in _INTERVALS else DiscreteColumn
-            columns.append(column(attribute, [(bits[rule], items) for rule, items in users], self.everything))
+            matching.append(column(attribute, [(bits[rule], items) for rule, items in users], self.everything))
+        comparing: list[Column] = []
         for attribute, tests in compared.items():
             entries = [(bits[rule], items) for rule, items in tests]
-            columns.append(ThresholdColumn(attribute, entries, self.everything, attributes.get(attribute)))
-        self.columns = tuple(columns)
-        self.uncovered = union(bits[rule] for rule in rules if not _covered(rule, matched, compared))
-        self.uncovered |= union(column.doubtful for column in columns)
-        self.classify = build_classifier(columns, self.everything, self.uncovered)
+            comparing.append(ThresholdColumn(attribute, entries, self.everything, attributes.get(attribute)))
+        unindexed = union(bits[rule] for rule in rules if not _matches_covered(rule, matched))
+        self.uncovered = unindexed | union(bits[rule] for rule in rules if not _conditions_covered(rule, compared))
+        self.columns = (*matching, *comparing)
+        self.uncovered |= union(column.doubtful for column in self.columns)
+        self.classify = build_classifier(
+            matching, comparing, everything=self.everything, unindexed=unindexed, uncovered=self.uncovered
+        )
 
 
 def _clauses(rules: Sequence[CompiledRule]) -> dict[str, Users]:
@@ -103,10 +108,13 @@ def _most_used(found: dict[str, list[T]], limit: int) -> dict[str, list[T]]:
     return dict(sorted(found.items(), key=lambda item: -len(item[1]))[:limit])
 
 
-def _covered(rule: CompiledRule, matched: Mapping[str, object], compared: Mapping[str, object]) -> bool:
-    """Whether the columns alone say if a rule applies to a request of ordinary values."""
-    if isinstance(rule, FunctionRule) or any(clause.attribute not in matched for clause in rule.rule.clauses):
-        return False
+def _matches_covered(rule: CompiledRule, matched: Mapping[str, object]) -> bool:
+    """Whether every match key of a rule has a column."""
+    return not isinstance(rule, FunctionRule) and all(clause.attribute in matched for clause in rule.rule.clauses)
+
+
+def _conditions_covered(rule: CompiledRule, compared: Mapping[str, object]) -> bool:
+    """Whether the columns alone say if the conditions of a rule hold for a request of ordinary values."""
     return all(
         condition.conjunction and all(item.path in compared for item in condition.comparisons)
         for condition in rule.conditions

@@ -29,14 +29,21 @@ class TypeProgram:
     Attributes:
         spec: How the rules combine.
         policies: The candidates, in order.
-        policies_checked: How many of them are enforced.
+        policies_checked: How many they are.
         shadow: The same type with its shadow policies enforced; None when it has none.
     """
 
-    def __init__(self, spec: TypeSpec, rules: Sequence[CompiledRule], shadow: TypeProgram | None) -> None:
+    def __init__(
+        self,
+        spec: TypeSpec,
+        policies: Sequence[Policy],
+        rules: Sequence[CompiledRule],
+        shadow: TypeProgram | None,
+    ) -> None:
         self.spec = spec
+        self.policies = tuple(policies)
         self.rules = tuple(rules)
-        self.policies_checked = len({rule.policy.id for rule in rules if not rule.policy.shadow})
+        self.policies_checked = len(self.policies)
         self.shadow = shadow
         self.required: tuple[tuple[str, Read], ...] = tuple((name, reader(name)) for name in spec.required)
         self.index = RuleIndex(self.rules, spec.attributes)
@@ -128,21 +135,18 @@ def _kept(previous: Program | None, spec: TypeSpec, candidates: Sequence[Policy]
     old = previous.types.get(spec.name) if previous else None
     if old is None or old.spec != spec:
         return None
-    sources = dict.fromkeys(id(rule.policy) for rule in (old.shadow or old).rules)
-    return old if list(sources) == [id(policy) for policy in candidates if _has_rules(policy)] else None
-
-
-def _has_rules(policy: Policy) -> bool:
-    return bool(policy.rules) or policy.function_id is not None or policy.function_code is not None
+    known = (old.shadow or old).policies
+    same = len(known) == len(candidates) and all(one is other for one, other in zip(known, candidates, strict=True))
+    return old if same else None
 
 
 def _compile_type(
     spec: TypeSpec, candidates: Sequence[Policy], functions: Mapping[str, PolicyFunction], errors: list[Diagnostic]
 ) -> TypeProgram:
     rules = [rule for policy in candidates for rule in _compile_policy(policy, spec, functions, errors)]
-    enforced = [rule for rule in rules if not rule.policy.shadow]
-    shadow = TypeProgram(spec, rules, None) if len(enforced) < len(rules) else None
-    return TypeProgram(spec, enforced, shadow)
+    enforced = [policy for policy in candidates if not policy.shadow]
+    shadow = TypeProgram(spec, candidates, rules, None) if len(enforced) < len(candidates) else None
+    return TypeProgram(spec, enforced, [rule for rule in rules if not rule.policy.shadow], shadow)
 
 
 def _compile_policy(

@@ -11,7 +11,7 @@ from policy_engine.engine.clause import Test, clause_test
 from policy_engine.language.condition import Condition, EvaluationError
 from policy_engine.model.clause import Clause
 from policy_engine.model.decision import Obligation, Observation, RuleError, Violation
-from policy_engine.model.frozen import EMPTY, freeze
+from policy_engine.model.frozen import freeze_json, thaw
 from policy_engine.model.policy import Effect, Policy, Rule
 
 PolicyFunction: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
@@ -187,7 +187,7 @@ class FunctionRule(CompiledRule):
         try:
             answer = self.function(_merged(context, facts))
             allowed, reason = answer["allowed"], answer.get("reason", "")
-            parameters = answer.get("parameters") or EMPTY
+            parameters = freeze_json(answer.get("parameters") or {})
         except FunctionBusyError:
             return self.fails(Fault("function_busy", None))
         except Exception:  # noqa: BLE001 - a function is foreign code: whatever it raises denies
@@ -195,7 +195,7 @@ class FunctionRule(CompiledRule):
         if not (isinstance(allowed, bool) and isinstance(reason, str) and isinstance(parameters, dict)):
             return self.fails(Fault("function_error", None))
         effect = Effect.ALLOW if allowed else Effect.DENY
-        return Judgement(self, effect, None, reason or ("allowed" if allowed else "denied"), freeze(parameters))
+        return Judgement(self, effect, None, reason or ("allowed" if allowed else "denied"), parameters)
 
     def reason(self, judgement: Judgement) -> str:
         """Return what the function said."""
@@ -211,13 +211,13 @@ class FunctionRule(CompiledRule):
 
 def _merged(context: Context, facts: Facts) -> dict[str, Any]:
     """Return what a function sees: the context, with the facts laid over it leaf by leaf."""
-    merged: dict[str, Any] = dict(context)
+    merged: dict[str, Any] = thaw(context)
     for name, value in facts.items():
         *parents, leaf = name.split(".")
         here = merged
         for segment in parents:
-            below = here.get(segment)
-            here[segment] = dict(below) if isinstance(below, dict) else {}
+            if not isinstance(here.get(segment), dict):
+                here[segment] = {}
             here = here[segment]
         here[leaf] = value
     return merged

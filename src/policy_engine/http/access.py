@@ -11,8 +11,6 @@ from urllib.parse import urlsplit
 
 from policy_engine.http.problem import ProblemError
 
-_BEARER = "Bearer "
-
 
 def authorise_write(environ: Mapping[str, Any], admin_key: str) -> None:
     """Let a change pass or refuse it.
@@ -36,8 +34,9 @@ def authorise_write(environ: Mapping[str, Any], admin_key: str) -> None:
 
 def _key(environ: Mapping[str, Any]) -> str | None:
     header: str = environ.get("HTTP_AUTHORIZATION", "")
-    if header.startswith(_BEARER):
-        return header.removeprefix(_BEARER).strip()
+    scheme, _, credentials = header.partition(" ")
+    if scheme.lower() == "bearer":
+        return credentials.strip()
     key: str | None = environ.get("HTTP_X_API_KEY")
     return key
 

@@ -63,6 +63,8 @@ def guarded(work: Callable[[], Reply], path: str) -> Reply:
     except InvalidRequestError as error:
         diagnostic = Diagnostic(pointer=error.pointer, detail=error.detail)
         return problem(HTTPStatus.BAD_REQUEST, str(diagnostic), path, [diagnostic])
+    except UnicodeDecodeError:
+        return problem(HTTPStatus.BAD_REQUEST, "the body is not UTF-8 text", path)
     except RecursionError:
         return problem(HTTPStatus.BAD_REQUEST, "the body is nested too deep", path)
     except Exception:

@@ -12,7 +12,7 @@ from policy_engine.http.bodies import json_body, service
 from policy_engine.http.problem import JSON, ProblemError
 from policy_engine.language.report import report_on
 from policy_engine.model.policy import Policy
-from policy_engine.service import policy_document, validate
+from policy_engine.service import policy_document
 
 policies = Blueprint("policies", __name__)
 
@@ -91,7 +91,7 @@ def validate_policy() -> Response:
     """Validate a policy, or a whole policy file, and change nothing; `errors` has pointers, `issues` plain text."""
     body = json_body()
     candidate = next((body[name] for name in ("policy_data", "data") if isinstance(body.get(name), dict)), body)
-    report = report_on(lambda: validate(candidate))
+    report = report_on(lambda: service().read(candidate))
     return _json(
         {
             "valid": report.valid,

@@ -53,7 +53,7 @@ def problem(status: int, detail: str, instance: str, errors: Sequence[Diagnostic
 
 
 _AT = re.compile(r" - at `\$(?P<path>[^`]*)`$")
-_SEGMENT = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
+_SEGMENT = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
 _MISSING = re.compile(r"Object missing required field `(?P<name>[^`]+)`")
 
 
@@ -63,7 +63,8 @@ def decoding_problem(error: msgspec.DecodeError) -> ProblemError:
     if not isinstance(error, msgspec.ValidationError):
         return ProblemError(HTTPStatus.BAD_REQUEST, f"the body is not valid JSON: {_lower(text)}")
     found = _AT.search(text)
-    pointer = "".join("/" + (name or index) for name, index in _SEGMENT.findall(found["path"])) if found else ""
+    path = found["path"].partition("[...]")[0] if found else ""  # an element that is not named: its array is the place
+    pointer = "".join("/" + (name or index) for name, index in _SEGMENT.findall(path))
     detail = _AT.sub("", text)
     missing = _MISSING.match(detail)
     detail = f"field `{missing['name']}` is missing" if missing else _lower(detail)
@@ -72,4 +73,5 @@ def decoding_problem(error: msgspec.DecodeError) -> ProblemError:
 
 
 def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]
+    """Return text that starts with a small letter, unless it starts with an acronym."""
+    return text if text[1:2].isupper() else text[:1].lower() + text[1:]

@@ -87,10 +87,14 @@ def start_probes(service: PolicyService, host: str, port: int) -> ThreadingHTTPS
             path = self.path.partition("?")[0]
             answer = answers.get(path)
             if answer is None:
-                reply = problem(HTTPStatus.NOT_FOUND, "there is nothing at this path", path)
-                self._send(reply.status, reply.content_type, reply.body)
+                self.send_error(HTTPStatus.NOT_FOUND, "there is nothing at this path")
             else:
                 self._send(HTTPStatus.OK, JSON, msgspec.json.encode(answer()))
+
+        def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+            """Answer an error as a problem document; the base class calls this too."""
+            reply = problem(code, message or explain or HTTPStatus(code).phrase, getattr(self, "path", "/"))
+            self._send(reply.status, reply.content_type, reply.body)
 
         def _send(self, status: int, content_type: str, body: bytes) -> None:
             self.send_response(status)

@@ -22,11 +22,11 @@ class Faults:
 
     def error(self, place: Place, detail: str, hint: str = "") -> None:
         """Note what makes the document unacceptable."""
-        self.errors.append(Diagnostic(pointer=pointer(*place), detail=detail, hint=hint))
+        self.errors.append(_diagnostic(place, detail, hint))
 
     def warn(self, place: Place, detail: str, hint: str = "") -> None:
         """Note what is dubious."""
-        self.warnings.append(Diagnostic(pointer=pointer(*place), detail=detail, hint=hint))
+        self.warnings.append(_diagnostic(place, detail, hint))
 
     def raise_if_any(self) -> None:
         """Refuse the document if an error was found.
@@ -36,6 +36,15 @@ class Faults:
         """
         if self.errors:
             raise InvalidPolicyError(self.errors, self.warnings)
+
+
+def _diagnostic(place: Place, detail: str, hint: str) -> Diagnostic:
+    return Diagnostic(pointer=_writable(pointer(*place)), detail=_writable(detail), hint=_writable(hint))
+
+
+def _writable(text: str) -> str:
+    """Return text that every encoding can carry; half a surrogate pair, which JSON may escape, is escaped again."""
+    return text.encode("utf-8", "backslashreplace").decode() if not text.isascii() else text
 
 
 def type_name(value: Any) -> str:

@@ -11,7 +11,7 @@ from policy_engine.model.diagnostic import Diagnostic
 from policy_engine.model.errors import InvalidPolicyError
 
 MAX_DEPTH = 32
-MAX_INTEGER = 2**53
+MAX_INTEGER = 2**53 - 1
 """Beyond this, RFC 8785 (JSON Canonicalization Scheme) has no form for an integer."""
 
 
@@ -84,7 +84,7 @@ def _check(value: Any, place: Place, faults: Faults) -> Any:
             faults.error((*place, key), f"key `{key}` stands here more than once")
         for key in value:
             if not isinstance(key, str):
-                faults.error(place, f"key `{key}` is not a string")
+                faults.error(place, f"a key of type `{type(key).__name__}` is not a string")
                 return {}
             _check_string(key, place, faults)
         return {key: _check(item, (*place, key), faults) for key, item in value.items()}
@@ -108,5 +108,5 @@ def _check_number(value: Any, place: Place, faults: Faults) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         faults.error(place, "the number is too large")
     elif isinstance(value, int) and abs(value) > MAX_INTEGER:
-        faults.error(place, f"integer `{value}` is beyond 2^53, where JSON readers stop to agree")
+        faults.error(place, "the integer is beyond 2^53 - 1, where JSON readers stop to agree")
     return value

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from policy_engine.language.condition import ConditionError, parse
 from policy_engine.language.faults import Faults, Place, show, string
 from policy_engine.language.ranges import RangeError, address_intervals, port_intervals
 from policy_engine.language.vocabulary.keys import WILDCARDS, attribute_of, canonical, kind_of
 from policy_engine.model.clause import Clause, Kind, Scalar
+from policy_engine.model.frozen import freeze
 
 CONDITION = "condition"
 _KEY = re.compile(r"[^.\s]+(\.[^.\s]+)*")
@@ -26,7 +28,7 @@ def read_match(value: Any, place: Place, faults: Faults) -> tuple[tuple[Clause, 
     for key, item in value.items():
         here = (*place, key)
         if key == CONDITION:
-            condition = string(item, here, faults)
+            condition = read_condition(item, here, faults)
             continue
         name = canonical(key)
         if name in spelled:
@@ -36,6 +38,19 @@ def read_match(value: Any, place: Place, faults: Faults) -> tuple[tuple[Clause, 
         if clause is not None:
             clauses.append(clause)
     return tuple(clauses), condition
+
+
+def read_condition(value: Any, place: Place, faults: Faults) -> str | None:
+    """Read a condition; None when it is not one."""
+    source = string(value, place, faults)
+    if not isinstance(value, str):
+        return None
+    try:
+        parse(source)
+    except ConditionError as error:
+        faults.error(place, str(error), error.hint or "")
+        return None
+    return source
 
 
 def _read_clause(key: str, value: Any, place: Place, faults: Faults) -> Clause | None:
@@ -56,9 +71,9 @@ def _read_clause(key: str, value: Any, place: Place, faults: Faults) -> Clause |
         except RangeError as error:
             faults.error(place, str(error), error.hint)
             return None
-        return Clause(key=key, attribute=attribute, kind=kind, expected=value, intervals=intervals)
+        return Clause(key=key, attribute=attribute, kind=kind, expected=freeze(value), intervals=intervals)
     scalars = _read_scalars(items, kind, place, faults)
-    return Clause(key=key, attribute=attribute, kind=kind, expected=value, scalars=scalars)
+    return Clause(key=key, attribute=attribute, kind=kind, expected=freeze(value), scalars=scalars)
 
 
 def _read_scalars(items: list[Any], kind: Kind, place: Place, faults: Faults) -> tuple[Scalar, ...]:

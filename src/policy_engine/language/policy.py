@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from policy_engine.language.condition import ConditionError, parse
 from policy_engine.language.faults import (
     Faults,
     Place,
@@ -21,7 +20,7 @@ from policy_engine.language.faults import (
     string,
     strings,
 )
-from policy_engine.language.match import read_match
+from policy_engine.language.match import read_condition, read_match
 from policy_engine.language.suggest import did_you_mean
 from policy_engine.language.vocabulary.actions import ACTIONS, Action
 from policy_engine.model.frozen import EMPTY, freeze
@@ -71,19 +70,12 @@ _RULE: dict[str, Reader] = {
     "action": _read_action,
     "description": string,
     "match": read_match,
-    "condition": string,
+    "condition": read_condition,
     "parameters": _read_parameters,
     "severity": one_of(*SEVERITIES),
     "on_missing": one_of("error", "skip"),
     "counts_against": one_of("client"),
 }
-
-
-def _check_condition(source: str, place: Place, faults: Faults) -> None:
-    try:
-        parse(source)
-    except ConditionError as error:
-        faults.error(place, str(error), error.hint or "")
 
 
 def _read_rule(index: int, value: Any, place: Place, faults: Faults) -> Rule | None:
@@ -93,15 +85,6 @@ def _read_rule(index: int, value: Any, place: Place, faults: Faults) -> Rule | N
     require(value, place, faults, ("action",))
     found = fields(value, place, faults, _RULE)
     clauses, in_match = found.get("match", ((), None))
-    places = {
-        "match": ((*place, "match", "condition"), in_match),
-        "rule": ((*place, "condition"), found.get("condition")),
-    }
-    conditions = []
-    for where, source in places.values():
-        if source is not None:
-            conditions.append(source)
-            _check_condition(source, where, faults)
     action = found.get("action", _UNKNOWN)
     on_missing = found.get("on_missing")
     return Rule(
@@ -111,7 +94,7 @@ def _read_rule(index: int, value: Any, place: Place, faults: Faults) -> Rule | N
         effect=action.effect,
         description=found.get("description", ""),
         clauses=clauses,
-        conditions=tuple(conditions),
+        conditions=tuple(source for source in (in_match, found.get("condition")) if source is not None),
         parameters=found.get("parameters", EMPTY),
         severity=found.get("severity", "medium"),
         skip_missing=None if on_missing is None else on_missing == "skip",

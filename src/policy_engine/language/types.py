@@ -7,6 +7,7 @@ from typing import Any
 
 from policy_engine.language.faults import Faults, Place, Reader, fields, json_object, one_of, show, string, strings
 from policy_engine.language.vocabulary.types import BUILT_IN
+from policy_engine.model.alias import ALIASES
 from policy_engine.model.frozen import EMPTY
 from policy_engine.model.policy import Combining, Policy, TypeSpec
 
@@ -16,14 +17,24 @@ ATTRIBUTE_TYPES = ("any", "bool", "double", "duration", "int", "list", "map", "s
 
 def _read_attributes(value: Any, place: Place, faults: Faults) -> dict[str, str]:
     read = one_of(*ATTRIBUTE_TYPES)
-    return {name: read(item, (*place, name), faults) for name, item in json_object(value, place, faults).items()}
+    found: dict[str, str] = {}
+    for name, item in json_object(value, place, faults).items():
+        canonical = ALIASES.get(name, name)
+        if canonical in found:
+            faults.error((*place, name), f"`{name}` and another spelling of `{canonical}` are both here")
+        found[canonical] = read(item, (*place, name), faults)
+    return found
+
+
+def _read_required(value: Any, place: Place, faults: Faults) -> tuple[str, ...]:
+    return tuple(ALIASES.get(name, name) for name in strings(value, place, faults))
 
 
 _TYPE: dict[str, Reader] = {
     "combining": one_of(*(combining.value for combining in Combining)),
     "default": one_of("allow", "deny"),
     "on_missing": one_of("error", "skip"),
-    "required": strings,
+    "required": _read_required,
     "attributes": _read_attributes,
     "description": string,
 }

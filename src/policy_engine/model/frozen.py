@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any, NoReturn
 
 
@@ -39,6 +40,32 @@ def freeze(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return FrozenList([freeze(item) for item in value])
     return value
+
+
+def thaw(value: Any) -> Any:
+    """Return a copy of a JSON value that shares nothing with it and can be changed."""
+    if isinstance(value, dict):
+        return {key: thaw(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [thaw(item) for item in value]
+    return value
+
+
+def freeze_json(value: Any, *, depth: int = 16) -> Any:
+    """Return a value from foreign code, frozen.
+
+    Raises:
+        ValueError: It is not plain JSON, or nests too deep.
+    """
+    if value is None or type(value) in (str, bool) or (type(value) is int and -(2**63) <= value < 2**63):
+        return value
+    if type(value) is float and isfinite(value):
+        return value
+    if depth and type(value) in (list, tuple):
+        return FrozenList([freeze_json(item, depth=depth - 1) for item in value])
+    if depth and type(value) is dict and all(type(key) is str for key in value):
+        return FrozenDict({key: freeze_json(item, depth=depth - 1) for key, item in value.items()})
+    raise ValueError("not a JSON value")
 
 
 EMPTY = FrozenDict()

@@ -10,9 +10,10 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from policy_engine.ids import uuid7
+from policy_engine.ids import SequenceIds
 from policy_engine.model.decision import Decision
 from policy_engine.model.event import Event
+from policy_engine.model.frozen import thaw
 
 CAPACITY = 1000
 MAX_PAGE = 2 * CAPACITY
@@ -70,15 +71,19 @@ class EventLog:
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self._lock = Lock()
+        self._ids = SequenceIds()
         self._last = 0
         self._management: _Ring[Event] = _Ring(capacity)
         self._decisions: _Ring[Decision] = _Ring(capacity)
 
     def record(self, event_type: str, details: dict[str, Any]) -> Event:
         """Append a management event and return it."""
-        event = Event(event_id=uuid7(), timestamp=datetime.now(UTC), event_type=event_type, details=details)
+        now = datetime.now(UTC)
         with self._lock:
             self._last += 1
+            event = Event(
+                event_id=self._ids.text(self._last), timestamp=now, event_type=event_type, details=thaw(details)
+            )
             self._management.append(self._last, event)
         return event
 
@@ -94,26 +99,40 @@ class EventLog:
     ) -> EventPage:
         """Return the events after a cursor, oldest first.
 
-        Following `last_event_id` from page to page loses and repeats nothing, unless `gap` says so.
+        Following `last_event_id` from page to page loses and repeats nothing, unless `gap` says that events are gone.
 
         Args:
-            since_event_id: The last event the caller has seen. One that is not held (any more) starts at the oldest
-                event, with `gap`.
+            since_event_id: The last event the caller has seen. One that is not of this log, because the service has been
+                restarted, starts at the oldest event, with `gap`.
             limit: How many events at most.
             event_types: Which types to return; none means all.
         """
         with self._lock:
             held: list[tuple[int, Event | Decision]] = [*self._management.items(), *self._decisions.items()]
             evicted = max(self._management.evicted, self._decisions.evicted)
+            last = self._last
         held.sort(key=_number)
-        cursor = _position(held, since_event_id)
+        known = None if since_event_id is None else self._ids.number(since_event_id)
+        cursor = known if known is not None and known <= last else None
         after = [entry for entry in held if entry[0] > (cursor or 0)]
         chosen = list(islice((entry for entry in after if not event_types or _type(entry[1]) in event_types), limit))
+        # A page that is not full has seen everything there is, so the next one goes on behind all of it.
+        seen = chosen[-1][0] if len(chosen) == limit and chosen else last
         return EventPage(
-            events=[_render(item) for _, item in chosen],
+            events=[self._render(number, item) for number, item in chosen],
             total=len(held),
-            last_event_id=_next_cursor(held, chosen, limit, since_event_id),
+            last_event_id=self._ids.text(seen) if seen else None,
             gap=since_event_id is not None and (cursor is None or evicted > cursor),
+        )
+
+    def _render(self, number: int, item: Event | Decision) -> Event:
+        if isinstance(item, Event):
+            return item
+        return Event(
+            event_id=self._ids.text(number),
+            timestamp=item.timestamp,
+            event_type=_type(item),
+            details=_details(item),
         )
 
 
@@ -121,36 +140,10 @@ def _number(entry: tuple[int, Any]) -> int:
     return entry[0]
 
 
-def _position(held: Sequence[tuple[int, Event | Decision]], event_id: str | None) -> int | None:
-    return next((number for number, item in held if _id(item) == event_id), None)
-
-
-def _next_cursor(
-    held: Sequence[tuple[int, Event | Decision]],
-    chosen: Sequence[tuple[int, Event | Decision]],
-    limit: int,
-    since: str | None,
-) -> str | None:
-    """Return where the next page goes on: a full page ends with its last event, another has seen everything."""
-    if len(chosen) == limit:
-        return _id(chosen[-1][1]) if chosen else since
-    return _id(held[-1][1]) if held else since
-
-
-def _id(item: Event | Decision) -> str:
-    return item.event_id if isinstance(item, Event) else item.decision_id
-
-
 def _type(item: Event | Decision) -> str:
     if isinstance(item, Event):
         return item.event_type
     return "POLICY_VIOLATION" if item.violations and not item.simulated else "POLICY_APPLIED"
-
-
-def _render(item: Event | Decision) -> Event:
-    if isinstance(item, Event):
-        return item
-    return Event(event_id=item.decision_id, timestamp=item.timestamp, event_type=_type(item), details=_details(item))
 
 
 _IN_DETAILS = (

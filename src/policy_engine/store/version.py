@@ -35,7 +35,7 @@ class VersionFile:
             self.last = msgspec.json.decode(content, type=Stamp)
         except OSError as error:
             raise StateError(f"cannot use the data directory `{directory}`: {error.strerror}") from error
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise StateError(f"`{self._path}` does not hold a version number: {error}") from error
 
     def number_for(self, digest: str, floor: int) -> int:

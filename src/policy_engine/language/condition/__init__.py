@@ -2,7 +2,7 @@
 
 from policy_engine.language.condition.compiler import Comparison, Condition, compile_condition
 from policy_engine.language.condition.errors import ConditionError, EvaluationError
-from policy_engine.language.condition.parser import ParsedCondition, parse
+from policy_engine.language.condition.parsed import ParsedCondition, parse
 
 __all__ = [
     "Comparison",

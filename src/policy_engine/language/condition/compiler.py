@@ -17,7 +17,7 @@ from policy_engine.language.condition import library, macros, operators, path, t
 from policy_engine.language.condition.errors import ConditionError, EvaluationError
 from policy_engine.language.condition.exact import BINARY_NAMES, ExactWriter
 from policy_engine.language.condition.fast import FastWriter
-from policy_engine.language.condition.parser import ParsedCondition
+from policy_engine.language.condition.parsed import ParsedCondition
 from policy_engine.language.condition.slots import Constants, Recipe, Scope
 from policy_engine.language.condition.static import check
 from policy_engine.language.condition.syntax import Binary, Expression, Has, Literal, Logical, Macro, Path

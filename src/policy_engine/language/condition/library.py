@@ -69,7 +69,9 @@ def compile_pattern(pattern: str) -> Any:
     """Return the compiled pattern; raise ValueError with a reason when it is none."""
     try:
         return re2.compile(pattern, options=_PATTERN_OPTIONS)
-    except (re2.error, UnicodeEncodeError) as error:
+    except UnicodeEncodeError:
+        raise ValueError("it holds half a character") from None
+    except re2.error as error:
         reason = error.args[0] if error.args else "malformed"
         raise ValueError(reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)) from None
 

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
-
-from policy_engine.language.condition import tree
 from policy_engine.language.condition.errors import ConditionError
 from policy_engine.language.condition.function import FUNCTIONS, MACROS, UNSUPPORTED
-from policy_engine.language.condition.lexer import INT64_MAX, RESERVED, Token, tokenize
-from policy_engine.language.condition.static import check
+from policy_engine.language.condition.lexer import INT64_MAX, RESERVED, Token
 from policy_engine.language.condition.syntax import (
     Binary,
     Call,
@@ -29,9 +24,7 @@ from policy_engine.language.condition.syntax import (
 )
 from policy_engine.language.suggest import did_you_mean
 
-MAX_SOURCE_BYTES = 4096
 MAX_DEPTH = 32
-MAX_TERMS = 1000
 
 _RELATIONS = frozenset({"<", "<=", ">", ">=", "==", "!=", "in"})
 _SUMS = frozenset({"+", "-"})
@@ -39,74 +32,17 @@ _PRODUCTS = frozenset({"*", "/", "%"})
 _WORDS = {"true": True, "false": False, "null": None}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParsedCondition:
-    """A condition that is well formed.
-
-    Attributes:
-        source: The text.
-        root: The syntax tree.
-        paths: The distinct names that are read, as written, in order of their first appearance.
-        mixes_and_or: Whether AND and OR stand beside each other without parentheses.
-        shape: The tokens with numbers and strings blanked: two conditions of one shape differ in those alone.
-        literals: The numbers and strings, in source order.
-    """
-
-    source: str
-    root: Expression
-    paths: tuple[Path, ...]
-    mixes_and_or: bool
-    shape: str
-    literals: tuple[Literal, ...]
-
-
-@lru_cache(maxsize=16384)
-def parse(source: str) -> ParsedCondition:
-    """Return the syntax tree of a condition and what can be told from it alone.
-
-    Raises:
-        ConditionError: The text is not a condition, is too large, or cannot have a value whatever the attributes are.
-    """
-    if len(source.encode("utf-8", "surrogatepass")) > MAX_SOURCE_BYTES:
-        raise ConditionError(f"a condition has at most {MAX_SOURCE_BYTES} bytes", source=source, offset=0)
-    tokens = tokenize(source)
-    parser = _Parser(source, tokens)
-    root = parser.parse()
-    paths, literals = _survey(source, root)
-    check(root, source)
-    return ParsedCondition(
-        source=source,
-        root=root,
-        paths=paths,
-        mixes_and_or=parser.mixes_and_or,
-        shape=" ".join([f"#{token.kind}" if token.value is not None else token.text for token in tokens]),
-        literals=literals,
-    )
-
-
-def _survey(source: str, root: Expression) -> tuple[tuple[Path, ...], tuple[Literal, ...]]:
-    """Return the distinct paths, and the numbers and strings, in source order; refuse a tree that is too large."""
-    paths: dict[tuple[str, ...], Path] = {}
-    literals: list[Literal] = []
-    for count, (node, depth) in enumerate(tree.walk(root), 1):
-        if depth > MAX_DEPTH:
-            raise _too_deep(source, node.offset)
-        if count > MAX_TERMS:
-            message = f"a condition has at most {MAX_TERMS} terms"
-            raise ConditionError(message, source=source, offset=node.offset)
-        if isinstance(node, Path):
-            paths.setdefault(node.segments, node)
-        elif isinstance(node, Literal) and node.value is not None and not isinstance(node.value, bool):
-            literals.append(node)
-    return tuple(paths.values()), tuple(literals)
-
-
-def _too_deep(source: str, offset: int) -> ConditionError:
+def too_deep(source: str, offset: int) -> ConditionError:
+    """Return the error for what nests too deep."""
     return ConditionError(f"a condition nests at most {MAX_DEPTH} deep", source=source, offset=offset)
 
 
-class _Parser:
-    """The state of one parse."""
+class Parser:
+    """The state of one parse.
+
+    Attributes:
+        mixes_and_or: Whether AND and OR have been met beside each other without parentheses.
+    """
 
     def __init__(self, source: str, tokens: list[Token]) -> None:
         self._source = source
@@ -118,6 +54,7 @@ class _Parser:
         self.mixes_and_or = False
 
     def parse(self) -> Expression:
+        """Return the tree of the whole condition; raise ConditionError."""
         root = self._expression()
         if self._token.kind != "end":
             raise self._unexpected("the end of the condition")
@@ -163,7 +100,7 @@ class _Parser:
     def _expression(self) -> Expression:
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            raise _too_deep(self._source, self._token.offset)
+            raise too_deep(self._source, self._token.offset)
         condition = self._or()
         if self._accept("?"):
             then = self._or()

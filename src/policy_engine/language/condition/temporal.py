@@ -27,6 +27,7 @@ _MAX_DURATION_TEXT = 100
 _OFFSET = re.compile(r"([+-]?)(\d{2}):([0-5]\d)", re.ASCII)
 _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+\-]*(?:/[A-Za-z0-9_+\-]+)*", re.ASCII)
 _MAX_ZONE_TEXT = 64
+_ZONES_OF_THE_MACHINE = frozenset({"localtime", "posixrules"})
 _HOURS_OF_A_DAY = 24
 
 
@@ -101,7 +102,7 @@ def _zone(text: str) -> tzinfo | None:
             return None
         offset = timedelta(hours=int(hours), minutes=int(minutes))
         return timezone(-offset if sign == "-" else offset)
-    if len(text) > _MAX_ZONE_TEXT or _ZONE.fullmatch(text) is None:
+    if len(text) > _MAX_ZONE_TEXT or _ZONE.fullmatch(text) is None or text in _ZONES_OF_THE_MACHINE:
         return None
     try:
         return ZoneInfo(text)

@@ -9,7 +9,13 @@ BUILT_IN: dict[str, TypeSpec] = {}
 
 
 def register(spec: TypeSpec) -> None:
-    """Make a type known."""
+    """Make a type known.
+
+    Raises:
+        ValueError: It is known already: its meaning would change under the policies that have it.
+    """
+    if spec.name in BUILT_IN:
+        raise ValueError(f"type `{spec.name}` is known already")
     BUILT_IN[spec.name] = spec
 
 

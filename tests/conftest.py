@@ -1,0 +1,124 @@
+"""Policies to work with, services in this process, and the real service as a process of its own."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from policy_engine.config import Settings
+from policy_engine.http.app import create_app
+from policy_engine.service import PolicyService
+from tests.service.running import Running
+
+DOCUMENT: dict[str, Any] = {
+    "version": 1,
+    "policies": {
+        "web": {
+            "id": "web",
+            "name": "web access",
+            "type": "network_security",
+            "description": "who reaches the server",
+            "priority": 100,
+            "enabled": True,
+            "rules": [
+                {"action": "deny", "description": "no ssh", "match": {"dst_port": 22}, "severity": "high"},
+                {"action": "allow", "description": "server", "match": {"protocol": "tcp", "dst_port": 8080}},
+            ],
+        },
+        "night": {
+            "id": "night",
+            "type": "fl_client_training",
+            "rules": [
+                {
+                    "action": "deny",
+                    "description": "nobody trains at night",
+                    "match": {"condition": "current_hour < opens"},
+                    "parameters": {"opens": 8},
+                }
+            ],
+        },
+        "start": {
+            "id": "start",
+            "type": "fl_client_start",
+            "rules": [{"action": "allow", "match": {"operation": "client_registration"}, "parameters": None}],
+        },
+    },
+}
+
+
+@pytest.fixture
+def document() -> dict[str, Any]:
+    """The policies that `policy_file` holds; a copy to change."""
+    return copy.deepcopy(DOCUMENT)
+
+
+@pytest.fixture
+def policy_file(tmp_path: Path, document: dict[str, Any]) -> Path:
+    path = tmp_path / "policies.json"
+    path.write_text(json.dumps(document))
+    return path
+
+
+class Services:
+    """Makes services in this process and stops them."""
+
+    def __init__(self, policy_file: Path, data_dir: Path) -> None:
+        self._settings = {"policy_file": str(policy_file), "data_dir": str(data_dir), "watch_interval_seconds": 0.05}
+        self._made: list[PolicyService] = []
+
+    def __call__(self, **settings: Any) -> PolicyService:
+        service = PolicyService(Settings(**{**self._settings, **settings}))
+        self._made.append(service)
+        return service
+
+    def stop(self) -> None:
+        for service in self._made:
+            service.stop()
+
+
+@pytest.fixture
+def services(policy_file: Path, tmp_path: Path) -> Iterator[Services]:
+    made = Services(policy_file, tmp_path / "data")
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def service(services: Services) -> PolicyService:
+    return services()
+
+
+@pytest.fixture
+def client(service: PolicyService) -> FlaskClient:
+    return create_app(service).test_client()
+
+
+class Processes:
+    """Starts real services and ends them."""
+
+    def __init__(self, directory: Path, policy_file: Path) -> None:
+        self._directory = directory
+        self._policy_file = policy_file
+        self._started: list[Running] = []
+
+    def __call__(self, **environment: str) -> Running:
+        running = Running.start(self._directory, {"POLICY_FILE": str(self._policy_file), **environment})
+        self._started.append(running)
+        return running
+
+    def stop(self) -> None:
+        for running in self._started:
+            running.stop()
+
+
+@pytest.fixture
+def processes(tmp_path: Path, policy_file: Path) -> Iterator[Processes]:
+    started = Processes(tmp_path, policy_file)
+    yield started
+    started.stop()

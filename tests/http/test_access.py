@@ -1,0 +1,137 @@
+"""Who may change something: this machine, and whoever has the admin key."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import pytest
+from flask.testing import FlaskClient
+
+from policy_engine.http.app import WRITES, create_app
+from policy_engine.service import PolicyService
+from tests.conftest import Services
+from tests.http.shapes import problem
+
+KEY = "an admin key \u00e9"
+POLICY = {"type": "network_security", "rules": [{"action": "allow", "match": {"protocol": "udp"}}]}
+
+REQUESTS: dict[str, tuple[str, str, Any]] = {
+    "policies.create_policy": ("POST", "/api/v1/policies", POLICY),
+    "policies.create_policy_short": ("POST", "/policies", POLICY),
+    "policies.merge_policy": ("PUT", "/api/v1/policies/web", {"priority": 3}),
+    "policies.replace_policy": ("PUT", "/policies/web", POLICY),
+    "policies.delete_policy": ("DELETE", "/api/v1/policies/web", None),
+    "policies.delete_policy_short": ("DELETE", "/policies/web", None),
+    "policies.enable_policy": ("POST", "/api/v1/policies/web/enable", None),
+    "policies.disable_policy": ("POST", "/api/v1/policies/web/disable", None),
+}
+
+
+class Caller(NamedTuple):
+    address: str
+    headers: dict[str, str]
+    status: int | None
+
+
+OWN = {"Host": "127.0.0.1:5000"}
+CALLERS = {
+    "this machine": Caller("127.0.0.1", {}, None),
+    "this machine, all of its net": Caller("127.8.9.10", OWN, None),
+    "this machine over IPv6": Caller("::1", {"Host": "[::1]:5000"}, None),
+    "this machine, mapped": Caller("::ffff:127.0.0.1", OWN, None),
+    "its own page": Caller("127.0.0.1", {**OWN, "Origin": "http://127.0.0.1:5000"}, None),
+    "a page of another port": Caller("127.0.0.1", {**OWN, "Origin": "http://127.0.0.1:3000"}, 403),
+    "a hostile page": Caller("127.0.0.1", {**OWN, "Origin": "https://evil.example"}, 403),
+    "a page without an origin": Caller("127.0.0.1", {**OWN, "Origin": "null"}, 403),
+    "a name that was rebound": Caller("127.0.0.1", {"Host": "evil.example:5000"}, 403),
+    "a name that was rebound, same origin": Caller("127.0.0.1", {"Host": "evil.example", "Origin": "http://evil.example"}, 403),
+    "a name that looks local": Caller("127.0.0.1", {"Host": "localhost.evil.example"}, 403),
+    "another machine": Caller("10.0.0.7", {}, 401),
+    "another machine, a local name": Caller("10.0.0.7", {"Host": "localhost"}, 401),
+    "another machine over IPv6": Caller("2001:db8::1", {}, 401),
+    "another machine, mapped": Caller("::ffff:10.0.0.7", {}, 401),
+    "another machine that says it is a proxy": Caller("10.0.0.7", {"X-Forwarded-For": "127.0.0.1"}, 401),
+    "no address": Caller("", {}, 401),
+    "a socket": Caller("unix:", {}, 401),
+    "another machine with the key": Caller("10.0.0.7", {"X-API-Key": KEY}, None),
+    "another machine with the key as a bearer": Caller("10.0.0.7", {"Authorization": f"Bearer {KEY}"}, None),
+    "a hostile page with the key": Caller("127.0.0.1", {"Origin": "https://evil.example", "X-API-Key": KEY}, None),
+    "a wrong key": Caller("10.0.0.7", {"X-API-Key": KEY + "x"}, 401),
+    "a wrong bearer": Caller("10.0.0.7", {"Authorization": "Bearer x"}, 401),
+    "an empty key": Caller("10.0.0.7", {"X-API-Key": ""}, 401),
+    "an empty bearer": Caller("10.0.0.7", {"Authorization": "Bearer "}, 401),
+    "another scheme": Caller("10.0.0.7", {"Authorization": f"Basic {KEY}"}, 401),
+    "a wrong key from here": Caller("127.0.0.1", {"X-API-Key": "x"}, 401),
+    "a wrong bearer beside the key": Caller("10.0.0.7", {"Authorization": "Bearer x", "X-API-Key": KEY}, 401),
+}
+
+
+@pytest.fixture
+def keyed(services: Services) -> PolicyService:
+    # The test client hands headers on as latin-1, as WSGI wants it
+    return services(admin_key=KEY)
+
+
+def send(client: FlaskClient, endpoint: str, caller: Caller) -> Any:
+    method, path, body = REQUESTS[endpoint]
+    return client.open(path, method=method, json=body, headers=caller.headers, environ_base={"REMOTE_ADDR": caller.address})
+
+
+def test_every_write_is_here() -> None:
+    assert REQUESTS.keys() == WRITES
+
+
+@pytest.mark.parametrize("endpoint", REQUESTS)
+@pytest.mark.parametrize("about", CALLERS)
+def test_caller(keyed: PolicyService, endpoint: str, about: str) -> None:
+    client = create_app(keyed).test_client()
+    caller = CALLERS[about]
+    before = keyed.revision, keyed.events.page()
+    response = send(client, endpoint, caller)
+    if caller.status is None:
+        assert response.status_code in {200, 201}, response.text
+    else:
+        document = problem(response, caller.status)
+        assert KEY not in response.text
+        assert document["detail"]
+        assert (keyed.revision, keyed.events.page()) == before
+
+
+@pytest.mark.parametrize("endpoint", REQUESTS)
+@pytest.mark.parametrize("given", ["", "x", KEY])
+def test_without_a_key_that_is_set_no_key_is_right(client: FlaskClient, endpoint: str, given: str) -> None:
+    for headers in ({"X-API-Key": given}, {"Authorization": f"Bearer {given}"}):
+        problem(send(client, endpoint, Caller("10.0.0.7", headers, 401)), 401)
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+def test_the_scheme_ignores_case(keyed: PolicyService, scheme: str) -> None:
+    client = create_app(keyed).test_client()
+    caller = Caller("10.0.0.7", {"Authorization": f"{scheme} {KEY}"}, None)
+    assert send(client, "policies.enable_policy", caller).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/health", "/livez", "/readyz", "/policies", "/policies/web", "/api/v1/policies", "/events"]
+)
+def test_reading_is_open(keyed: PolicyService, path: str) -> None:
+    client = create_app(keyed).test_client()
+    for headers in ({}, {"X-API-Key": "wrong"}, {"Host": "evil.example", "Origin": "https://evil.example"}):
+        response = client.get(path, headers=headers, environ_base={"REMOTE_ADDR": "10.0.0.7"})
+        assert response.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/v1/check", {"policy_type": "a", "context": {}}),
+        ("/api/check_policy", {"type": "a", "context": {}}),
+        ("/api/v1/check/batch", {"policy_type": "a", "contexts": []}),
+        ("/api/v1/policies/validate", POLICY),
+    ],
+)
+def test_checking_is_open(keyed: PolicyService, path: str, body: Any) -> None:
+    client = create_app(keyed).test_client()
+    headers = {"Authorization": "Bearer whatever the FL server was given"}
+    response = client.post(path, json=body, headers=headers, environ_base={"REMOTE_ADDR": "10.0.0.7"})
+    assert response.status_code == 200

@@ -1,0 +1,184 @@
+"""Every route, by the map that the app itself keeps: what it answers, and how it fails."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from policy_engine.http.app import WRITES, create_app
+from policy_engine.service import PolicyService
+from tests.http.shapes import AUTOMATIC, problem, routes
+
+NEW = {"id": "new", "type": "network_security", "rules": [{"action": "allow", "match": {"protocol": "udp"}}]}
+CHECK = {"policy_type": "network_security", "context": {"protocol": "tcp", "dst_port": 8080}}
+CHANGED = {"success", "id", "policy_version", "policy"}
+DECISION = {
+    *("decision_id", "request_id", "timestamp", "allowed", "decision", "reason", "reason_code", "policy_type"),
+    *("policy_id", "policy_name", "rule_index", "parameters", "obligations", "observations", "violations", "errors"),
+    *("policies_checked", "shadow", "policy_version", "revision_digest", "valid_until", "simulated"),
+    *("evaluation_time_ms", "explanation"),
+}
+POLICY = {"id", "name", "type", "description", "priority", "enabled", "rules"}
+PAGE = {"events", "total", "last_event_id", "gap"}
+READY = {"status", "reasons", "policy_version", "revision_digest", "policies", "rules"}
+
+
+class Case(NamedTuple):
+    """A good request, what its answer holds, and (None where only the method can be wrong) a bad one."""
+
+    path: str
+    body: Any
+    status: int
+    members: set[str]
+    bad: tuple[str, Any, int] | None
+
+
+CASES = {
+    "GET /": Case("/", None, 200, {"name", "version", "links"}, None),
+    "GET /health": Case("/health", None, 200, {"status", "timestamp", "version"}, None),
+    "GET /livez": Case("/livez", None, 200, {"status"}, None),
+    "GET /readyz": Case("/readyz", None, 200, READY, None),
+    "GET /events": Case("/events", None, 200, PAGE, ("/events?limit=0", None, 400)),
+    "GET /policies": Case("/policies", None, 200, {"policies"}, None),
+    "GET /api/v1/policies": Case("/api/v1/policies", None, 200, set(), None),
+    "GET /policies/<policy_id>": Case("/policies/web", None, 200, POLICY, ("/policies/nope", None, 404)),
+    "GET /api/v1/policies/<policy_id>": Case(
+        "/api/v1/policies/web", None, 200, POLICY, ("/api/v1/policies/nope", None, 404)
+    ),
+    "POST /policies": Case("/policies", NEW, 201, CHANGED, ("/policies", {}, 400)),
+    "POST /api/v1/policies": Case("/api/v1/policies", NEW, 201, CHANGED, ("/api/v1/policies", {}, 400)),
+    "PUT /policies/<policy_id>": Case(
+        "/policies/web", {**NEW, "id": "web"}, 200, CHANGED, ("/policies/nope", NEW, 404)
+    ),
+    "PUT /api/v1/policies/<policy_id>": Case(
+        "/api/v1/policies/web", {"priority": 7}, 200, CHANGED, ("/api/v1/policies/nope", {"priority": 7}, 404)
+    ),
+    "DELETE /policies/<policy_id>": Case(
+        "/policies/web", None, 200, {"success", "id", "deleted", "policy_version"}, ("/policies/nope", None, 404)
+    ),
+    "DELETE /api/v1/policies/<policy_id>": Case(
+        *("/api/v1/policies/web", None, 200, {"success", "id", "deleted", "policy_version"}),
+        ("/api/v1/policies/nope", None, 404),
+    ),
+    "POST /api/v1/policies/<policy_id>/enable": Case(
+        "/api/v1/policies/web/enable", None, 200, CHANGED, ("/api/v1/policies/nope/enable", None, 404)
+    ),
+    "POST /api/v1/policies/<policy_id>/disable": Case(
+        "/api/v1/policies/web/disable", None, 200, CHANGED, ("/api/v1/policies/nope/disable", None, 404)
+    ),
+    "POST /api/v1/policies/validate": Case(
+        *("/api/v1/policies/validate", NEW, 200, {"valid", "issues", "warnings", "errors"}),
+        ("/api/v1/policies/validate", [], 400),
+    ),
+    "POST /api/v1/check": Case("/api/v1/check", CHECK, 200, DECISION, ("/api/v1/check", {}, 400)),
+    "POST /api/check_policy": Case("/api/check_policy", CHECK, 200, DECISION, ("/api/check_policy", {}, 400)),
+    "POST /api/v1/check/batch": Case(
+        *("/api/v1/check/batch", {"policy_type": "network_security", "contexts": [{}]}, 200),
+        {"decisions", "count", "policy_version", "revision_digest"},
+        ("/api/v1/check/batch", {"policy_type": "network_security"}, 400),
+    ),
+}
+
+UNKNOWN = ("/nope", "/policies/", "/api", "/api/v1", "/api/v1/check/", "/api/v1/policies/a/b/c", "/%ff", "/a b", "/é")
+
+
+@pytest.fixture
+def app(service: PolicyService) -> Flask:
+    return create_app(service)
+
+
+def test_every_route_has_its_case(app: Flask) -> None:
+    assert {f"{method} {rule.rule}" for method, rule in routes(app)} == CASES.keys()
+
+
+@pytest.mark.parametrize("route", CASES)
+def test_success(client: FlaskClient, route: str) -> None:
+    case = CASES[route]
+    response = client.open(case.path, method=route.split()[0], json=case.body, headers={"X-Request-ID": "r-1"})
+    assert response.status_code == case.status, response.text
+    assert response.mimetype == "application/json"
+    assert response.headers["X-Request-ID"] == "r-1"
+    body = response.get_json()
+    assert isinstance(body, dict) == bool(case.members)
+    if case.members:
+        assert body.keys() - {"created_at", "updated_at", "version"} == case.members - {"version"}
+
+
+@pytest.mark.parametrize("route", [route for route, case in CASES.items() if case.bad])
+def test_failure(client: FlaskClient, route: str) -> None:
+    bad = CASES[route].bad
+    assert bad is not None
+    path, body, status = bad
+    problem(client.open(path, method=route.split()[0], json=body), status)
+
+
+def test_wrong_methods(app: Flask) -> None:
+    client = app.test_client()
+    taken: dict[str, set[str]] = {}
+    for method, rule in routes(app):
+        taken.setdefault(rule.rule.replace("<policy_id>", "web"), set()).add(method)
+    taken["/api/v1/policies/validate"] |= {"GET", "PUT", "DELETE"}  # there, `validate` is the id of a policy
+    for path, methods in taken.items():
+        for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "BREW"} - methods:
+            response = client.open(path, method=method, headers={"X-Request-ID": "wrong-1"})
+            problem(response, 405)
+            assert response.headers["X-Request-ID"] == "wrong-1"
+            assert set(response.headers["Allow"].split(", ")) - AUTOMATIC == methods, (method, path)
+
+
+@pytest.mark.parametrize("path", UNKNOWN)
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE"])
+def test_unknown_paths(client: FlaskClient, method: str, path: str) -> None:
+    response = client.open(path, method=method, headers={"X-Request-ID": "lost-1"})
+    problem(response, 404)
+    assert response.headers["X-Request-ID"] == "lost-1"
+
+
+@pytest.mark.parametrize("path", ["/health", "/nope", "/api/v1/check", "/api/v1/policies/nope"])
+@pytest.mark.parametrize("given", ["", "x" * 129, "caf\xe9"])
+def test_a_request_id_that_cannot_be_sent_back_is_replaced(client: FlaskClient, path: str, given: str) -> None:
+    seen = {client.open(path, method=method, headers={"X-Request-ID": given}).headers["X-Request-ID"] for method in ("GET", "POST")}
+    assert len(seen) == 2
+    assert given not in seen
+
+
+def test_the_request_id_is_in_the_decision(client: FlaskClient) -> None:
+    given = "a b/c:" + "x" * 100
+    response = client.post("/api/v1/check", json=CHECK, headers={"X-Request-ID": given})
+    assert response.get_json()["request_id"] == response.headers["X-Request-ID"] == given
+
+
+def test_what_changes_something_is_known_to_do_so(app: Flask) -> None:
+    reads = {"/api/v1/check", "/api/v1/check/batch", "/api/check_policy", "policies.validate_policy"}
+    assert {rule.endpoint for method, rule in routes(app) if method != "GET"} - reads == WRITES
+
+
+def test_the_index_leads_to_what_exists(client: FlaskClient, app: Flask) -> None:
+    known = {rule.rule for _, rule in routes(app)}
+    assert set(client.get("/").get_json()["links"].values()) <= known
+
+
+def test_routes_answer_alike_without_the_callable_in_front(service: PolicyService) -> None:
+    app = create_app(service)
+    front = app.wsgi_app
+    app.wsgi_app = front._behind  # type: ignore[attr-defined, method-assign]
+    client = app.test_client()
+    headers = {"X-Request-ID": "r-2"}
+    decision = client.post("/api/v1/check", json=CHECK, headers=headers)
+    assert decision.get_json()["allowed"] is True
+    assert decision.get_json()["request_id"] == decision.headers["X-Request-ID"] == "r-2"
+    fields = client.post("/api/v1/check/batch?fields=allowed", json={"policy_type": "network_security", "contexts": [{}]})
+    assert fields.get_json()["decisions"] == [{"allowed": False}]
+    problem(client.post("/api/check_policy", data=b"["), 400)
+
+
+def test_what_goes_wrong_inside_is_told_to_the_log_alone(client: FlaskClient, service: PolicyService, caplog: pytest.LogCaptureFixture) -> None:
+    service.engine.revision = None  # type: ignore[assignment]
+    for method, path, body in (("POST", "/api/v1/check", CHECK), ("GET", "/policies", None)):
+        caplog.clear()
+        document = problem(client.open(path, method=method, json=body), 500)
+        assert "NoneType" not in document["detail"]
+        assert "NoneType" in caplog.text
