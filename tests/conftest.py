@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from tests.service.running import Running
 
 from policy_engine.config import Settings
 from policy_engine.http.app import create_app
 from policy_engine.service import PolicyService
-from tests.service.running import Running
 
 DOCUMENT: dict[str, Any] = {
     "version": 1,

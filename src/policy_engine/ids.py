@@ -40,8 +40,8 @@ def _renew(milliseconds: int) -> str:
 class SequenceIds:
     """UUIDs for the entries of one sequence: each says which sequence it belongs to and its number in it.
 
-    The first 60 free bits (the time when the sequence began, in milliseconds, and 12 random bits) name the sequence, the
-    other 62 are the number; so ids sort as the entries do, and an id is a cursor even when its entry is gone.
+    The first 60 free bits (the time when the sequence began, in milliseconds, and 12 random bits) name the sequence,
+    the other 62 are the number; so ids sort as the entries do, and an id is a cursor even when its entry is gone.
     """
 
     def __init__(self) -> None:

@@ -65,7 +65,9 @@ def types() -> str:
 
 def facts() -> str:
     """Every fact of the engine."""
-    rows = [(f"`{fact.name}`", fact.type, "yes" if fact.reserved else "no", fact.description) for fact in FACTS.values()]
+    rows = [
+        (f"`{fact.name}`", fact.type, "yes" if fact.reserved else "no", fact.description) for fact in FACTS.values()
+    ]
     return _table(("fact", "type", "reserved", "is"), rows)
 
 

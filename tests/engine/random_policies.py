@@ -12,10 +12,10 @@ from policy_engine.language.document import read_document
 TYPE = "kind"
 ATTRIBUTES = {"level": "double", "count": "int", "any_number": "any"}
 
-_ACTIONS = ("allow", "deny", "configure", "limit", "monitor")
+_ACTIONS = ("allow", "deny", "block", "configure", "throttle", "monitor")
 _NUMBERS = ("level", "count", "any_number", "free", "client.score", "current_hour", "src_port")
 _CONSTANTS = (0, 1, -1, 2.5, 0.1, 100, 1e30, -1e30, 2**53, "9223372036854775807", "-9223372036854775808")
-_ODD = (
+_ODD: tuple[Any, ...] = (
     *(
         0,
         1,
@@ -54,7 +54,7 @@ def _address(drawn: random.Random) -> Any:
 
 _MATCH: dict[str, Any] = {
     "operation": lambda drawn: drawn.choice(("a", "b", ["a", "c"], "any", ["b", 1, True])),
-    "flag": lambda drawn: drawn.choice((True, False, 1, 0, 1.5, [0, "x"], 2**53)),
+    "flag": lambda drawn: drawn.choice((True, False, 1, 0, 1.5, [0, "x"], 2**53 - 1)),
     "protocol": lambda drawn: drawn.choice(("tcp", "UDP", ["tcp", "icmp"], "any")),
     "dst_port": _port,
     "dst_port_range": _port,
@@ -96,11 +96,13 @@ def _rule(drawn: random.Random) -> dict[str, Any]:
         rule["on_missing"] = "skip"
     if drawn.random() < 0.5:
         rule["parameters"][drawn.choice("xyz")] = drawn.randint(0, 9)
+    if drawn.random() < 0.3:
+        rule |= {"description": drawn.choice(("", "why")), "severity": drawn.choice(("low", "high"))}
     return {**rule, "match": match}
 
 
-def program(drawn: random.Random) -> Program:
-    """Return a program of a few policies, some in shadow mode, with 1 to 40 rules."""
+def document(drawn: random.Random) -> dict[str, Any]:
+    """Return a document of a few policies, some in shadow mode, with 1 to 40 rules."""
     combining = drawn.choice(("first-applicable", "deny-overrides"))
     spec: dict[str, Any] = {
         "combining": combining,
@@ -112,15 +114,22 @@ def program(drawn: random.Random) -> Program:
     if drawn.random() < 0.1:
         spec["required"] = ["operation"]
     policies = {
-        f"p{number}": {
+        name: {
             "type": TYPE,
+            "name": drawn.choice(("", f"the {name}")),
             "priority": drawn.choice((1, 2, 100)),
             "mode": "shadow" if drawn.random() < 0.1 else "enforce",
+            "enabled": drawn.random() < 0.9,
             "rules": [_rule(drawn) for _ in range(drawn.randint(1, 10))],
         }
-        for number in range(drawn.randint(1, 4))
+        for name in drawn.sample(("b", "a", "B", "a-1", "A.2", "z"), drawn.randint(1, 4))
     }
-    return compile_program(read_document({"types": {TYPE: spec}, "policies": policies}).policy_set)
+    return {"types": {TYPE: spec}, "policies": policies}
+
+
+def program(drawn: random.Random) -> Program:
+    """Return a random document, compiled."""
+    return compile_program(read_document(document(drawn)).policy_set)
 
 
 def _number(drawn: random.Random) -> Any:
@@ -135,8 +144,10 @@ _REQUEST: dict[str, Any] = {
         (0, 22, 80, 81, 443, 8080, 65535, 65536, -1, "80", "080", "x", 80.0, True, [1, 22], [80, "x"], [], [[80]], None)
     ),
     "src_ip": lambda drawn: drawn.choice(
-        ("10.1.2.3", "10.255.0.1", "8.8.8.8", "255.255.255.255", "::", "::ffff:10.1.2.3", "2001:db8::1", "ten", 7)
-        + (["ten", "10.1.2.3"], ["8.8.8.8", "10.1.2.3"], [], None, "fe80::1%eth0")
+        (
+            *("10.1.2.3", "10.255.0.1", "8.8.8.8", "255.255.255.255", "::", "::ffff:10.1.2.3", "2001:db8::1"),
+            *("ten", 7, ["ten", "10.1.2.3"], ["8.8.8.8", "10.1.2.3"], [], None, "fe80::1%eth0"),
+        )
     ),
     "src_type": lambda drawn: drawn.choice(("fl-client", "fl-server", 3, ["x"])),
     "client": lambda drawn: drawn.choice(
@@ -151,7 +162,7 @@ def request(drawn: random.Random) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return a context and facts."""
     keys = drawn.sample(sorted(_REQUEST), drawn.randint(0, len(_REQUEST)))
     context = normalise({key: _REQUEST[key](drawn) for key in keys})
-    facts = {"current_hour": drawn.randint(0, 23)} if drawn.random() < 0.8 else {}
+    facts: dict[str, Any] = {"current_hour": drawn.randint(0, 23)} if drawn.random() < 0.8 else {}
     if drawn.random() < 0.2:
         facts["src_type"] = "fl-client"
     return context, facts

@@ -157,7 +157,6 @@ def test_a_policy_in_shadow_mode_is_traced_as_such() -> None:
     ]
 
 
-# FAILS NOW: the list in the trace is the one in the policy's document.
 def test_changing_an_explanation_changes_no_policy() -> None:
     engine = PolicyEngine.from_document(
         {"policies": {"p": {"type": "t", "rules": [{"action": "deny", "match": {"a": [1]}}]}}}

@@ -64,8 +64,10 @@ def test_a_clear_answer_decides(answer: Any, code: str, reason: str) -> None:
         {"allowed": "true"},
         {"allowed": None},
         {"allowed": True, "reason": None},
-    ]
-    + [{"allowed": True, "reason": 5}, {"allowed": True, "parameters": [1]}, {"allowed": True, "parameters": "x"}],
+        {"allowed": True, "reason": 5},
+        {"allowed": True, "parameters": [1]},
+        {"allowed": True, "parameters": "x"},
+    ],
 )
 def test_nonsense_denies(answer: Any) -> None:
     failed(check(lambda _: answer, {}), "function_error")
@@ -126,7 +128,6 @@ def test_a_function_sees_the_context_with_the_facts_over_it() -> None:
     assert seen["current_hour"] in range(24)
 
 
-# FAILS NOW: objects inside the context are handed to the function itself.
 def test_a_function_cannot_change_the_request() -> None:
     def change(context: dict[str, Any]) -> dict[str, Any]:
         context["client"]["rank"] = 2
@@ -138,7 +139,6 @@ def test_a_function_cannot_change_the_request() -> None:
     assert context == {"client": {"rank": 1}}
 
 
-# FAILS NOW: the answer cannot be encoded; a function that gives no JSON is one that failed.
 @pytest.mark.parametrize("parameters", [{"a": object()}, {1: 2}, {"a": {1, 2}}, {"a": float("nan")}])
 def test_parameters_that_are_not_json_are_a_failure(parameters: dict[Any, Any]) -> None:
     failed(check(lambda _: {"allowed": True, "parameters": parameters}, {}), "function_error")

@@ -108,7 +108,6 @@ def test_the_last_policy_of_an_undeclared_type_takes_the_type_with_it() -> None:
     assert decide(after, "t", {}, {}).reason_code == "type_undeclared"
 
 
-# FAILS NOW: a policy without rules is not counted.
 @pytest.mark.parametrize(("mode", "count"), [("enforce", 1), ("shadow", 0)])
 def test_an_enabled_policy_without_rules_counts(mode: str, count: int) -> None:
     document = {"policies": {"p": {"type": "t", "mode": mode, "rules": []}}}

@@ -32,4 +32,6 @@ def pointers(response: TestResponse, status: int = 400) -> list[str]:
 
 
 def routes(app: Flask) -> list[tuple[str, Rule]]:
-    return [(method, rule) for rule in app.url_map.iter_rules() for method in sorted((rule.methods or set()) - AUTOMATIC)]
+    return [
+        (method, rule) for rule in app.url_map.iter_rules() for method in sorted((rule.methods or set()) - AUTOMATIC)
+    ]

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import pytest
 from flask.testing import FlaskClient
+from tests.conftest import Services
+from tests.http.shapes import problem
 
 from policy_engine.http.app import WRITES, create_app
 from policy_engine.service import PolicyService
-from tests.conftest import Services
-from tests.http.shapes import problem
 
 KEY = "an admin key \u00e9"
 POLICY = {"type": "network_security", "rules": [{"action": "allow", "match": {"protocol": "udp"}}]}
@@ -44,7 +44,9 @@ CALLERS = {
     "a hostile page": Caller("127.0.0.1", {**OWN, "Origin": "https://evil.example"}, 403),
     "a page without an origin": Caller("127.0.0.1", {**OWN, "Origin": "null"}, 403),
     "a name that was rebound": Caller("127.0.0.1", {"Host": "evil.example:5000"}, 403),
-    "a name that was rebound, same origin": Caller("127.0.0.1", {"Host": "evil.example", "Origin": "http://evil.example"}, 403),
+    "a name that was rebound, same origin": Caller(
+        "127.0.0.1", {"Host": "evil.example", "Origin": "http://evil.example"}, 403
+    ),
     "a name that looks local": Caller("127.0.0.1", {"Host": "localhost.evil.example"}, 403),
     "another machine": Caller("10.0.0.7", {}, 401),
     "another machine, a local name": Caller("10.0.0.7", {"Host": "localhost"}, 401),
@@ -74,7 +76,9 @@ def keyed(services: Services) -> PolicyService:
 
 def send(client: FlaskClient, endpoint: str, caller: Caller) -> Any:
     method, path, body = REQUESTS[endpoint]
-    return client.open(path, method=method, json=body, headers=caller.headers, environ_base={"REMOTE_ADDR": caller.address})
+    return client.open(
+        path, method=method, json=body, headers=caller.headers, environ_base={"REMOTE_ADDR": caller.address}
+    )
 
 
 def test_every_write_is_here() -> None:

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from tests.conftest import Services
+from tests.http.shapes import pointers, problem
 
 from policy_engine.http.app import create_app
 from policy_engine.service import PolicyService
-from tests.conftest import Services
-from tests.http.shapes import pointers, problem
 
 CHECK, BATCH, LEGACY = "/api/v1/check", "/api/v1/check/batch", "/api/check_policy"
 WEB = {"protocol": "tcp", "dst_port": 8080}
@@ -140,7 +140,9 @@ def test_explain(client: FlaskClient) -> None:
     assert {key: answer[key] for key in answer.keys() - passing} == {key: plain[key] for key in plain.keys() - passing}
 
 
-@pytest.mark.parametrize("value", [2**53, 2**63, 2**64, -(2**70), 10**400, 1e308, "\u0000", "\U0001f600", [[]], {"a": {}}])
+@pytest.mark.parametrize(
+    "value", [2**53, 2**63, 2**64, -(2**70), 10**400, 1e308, "\u0000", "\U0001f600", [[]], {"a": {}}]
+)
 def test_odd_values_are_explained(client: FlaskClient, value: Any) -> None:
     body = {"policy_type": "network_security", "context": {"protocol": "tcp", "dst_port": value}, "explain": True}
     response = client.post(CHECK, json=body)
@@ -212,7 +214,12 @@ def test_a_batch_names_its_revision(client: FlaskClient, contexts: list[Any]) ->
 
 
 @pytest.mark.parametrize(
-    ("query", "fields"), [("?fields=allowed,reason_code", None), ("", ["allowed", "reason_code"]), ("?fields=allowed,reason_code", ["errors"])]
+    ("query", "fields"),
+    [
+        ("?fields=allowed,reason_code", None),
+        ("", ["allowed", "reason_code"]),
+        ("?fields=allowed,reason_code", ["errors"]),
+    ],
 )
 def test_a_batch_gives_the_fields_that_are_asked_for(client: FlaskClient, query: str, fields: list[str] | None) -> None:
     body = {"policy_type": "network_security", "contexts": [WEB], "fields": fields}
@@ -236,7 +243,9 @@ def test_the_size_of_a_batch(client: FlaskClient, service: PolicyService) -> Non
     body = {"policy_type": "network_security", "contexts": [WEB] * 10_000, "fields": ["allowed", "policy_version"]}
     answer = client.post(BATCH, json=body).get_json()
     assert answer["count"] == len(answer["decisions"]) == 10_000
-    assert all(decision == {"allowed": True, "policy_version": answer["policy_version"]} for decision in answer["decisions"])
+    assert all(
+        decision == {"allowed": True, "policy_version": answer["policy_version"]} for decision in answer["decisions"]
+    )
     before = service.events.page(limit=1)
     response = client.post(BATCH, json={"policy_type": "network_security", "contexts": [WEB] * 10_001})
     assert pointers(response, 413) == ["/contexts"]

@@ -9,11 +9,11 @@ from uuid import UUID
 
 import pytest
 from flask.testing import FlaskClient
+from tests.http.shapes import pointers, problem
 
 from policy_engine.http.app import create_app
 from policy_engine.model.event import EVENT_TYPES
 from policy_engine.service import PolicyService
-from tests.http.shapes import pointers, problem
 
 RULE = {"action": "allow", "match": {"protocol": "udp"}}
 
@@ -125,7 +125,9 @@ def test_following(client: FlaskClient) -> None:
     seen = []
     cursor = None
     for _ in everything:
-        page = client.get("/events", query_string={"limit": 1, **({"since_event_id": cursor} if cursor else {})}).get_json()
+        page = client.get(
+            "/events", query_string={"limit": 1, **({"since_event_id": cursor} if cursor else {})}
+        ).get_json()
         seen += page["events"]
         cursor = page["last_event_id"]
         assert page["gap"] is False

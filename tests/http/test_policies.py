@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from tests.conftest import Services
+from tests.http.shapes import pointers, problem
 
 from policy_engine.http.app import create_app
 from policy_engine.service import PolicyService
-from tests.conftest import Services
-from tests.http.shapes import pointers, problem
 
 RULES = [{"action": "allow", "description": "dns", "match": {"protocol": "udp", "dst_port": 53}, "parameters": None}]
 FLAT = {"type": "network_security", "name": "dns", "rules": RULES}
@@ -41,7 +41,9 @@ def test_both_lists(client: FlaskClient) -> None:
 
 @pytest.mark.parametrize(("wanted", "found"), [("network_security", ["web"]), ("nope", []), ("", [])])
 def test_lists_of_one_type(client: FlaskClient, wanted: str, found: list[str]) -> None:
-    assert [policy["id"] for policy in client.get("/api/v1/policies", query_string={"type": wanted}).get_json()] == found
+    assert [
+        policy["id"] for policy in client.get("/api/v1/policies", query_string={"type": wanted}).get_json()
+    ] == found
     assert list(client.get("/policies", query_string={"type": wanted}).get_json()["policies"]) == found
 
 
@@ -66,7 +68,11 @@ def test_create(client: FlaskClient, path: str, about: str) -> None:
 
 
 def test_made_ids_differ(client: FlaskClient) -> None:
-    made = {client.post("/policies", json={**FLAT, "type": kind}).get_json()["id"] for kind in ("a b", "", "é", "x" * 200) * 2 if kind}
+    made = {
+        client.post("/policies", json={**FLAT, "type": kind}).get_json()["id"]
+        for kind in ("a b", "", "é", "x" * 200) * 2
+        if kind
+    }
     assert len(made) == 6
 
 
@@ -145,7 +151,13 @@ def test_delete(client: FlaskClient, path: str) -> None:
 
 def test_enable_and_disable(client: FlaskClient, service: PolicyService) -> None:
     start = version(client)
-    steps = [("enable", True, 0), ("disable", False, 1), ("disable", False, 1), ("enable", True, 2), ("enable", True, 2)]
+    steps = [
+        ("enable", True, 0),
+        ("disable", False, 1),
+        ("disable", False, 1),
+        ("enable", True, 2),
+        ("enable", True, 2),
+    ]
     for verb, enabled, rise in steps:
         answer = client.post(f"/api/v1/policies/web/{verb}").get_json()
         assert answer["policy"]["enabled"] is enabled
@@ -159,7 +171,9 @@ def test_enable_and_disable(client: FlaskClient, service: PolicyService) -> None
 def test_a_new_type_denies_until_a_rule_allows(client: FlaskClient) -> None:
     check = {"policy_type": "door", "context": {"who": "me"}}
     assert client.post("/api/v1/check", json=check).get_json()["reason_code"] == "type_undeclared"
-    client.post("/policies", json={"id": "door", "type": "door", "rules": [{"action": "allow", "match": {"who": "you"}}]})
+    client.post(
+        "/policies", json={"id": "door", "type": "door", "rules": [{"action": "allow", "match": {"who": "you"}}]}
+    )
     assert client.post("/api/v1/check", json=check).get_json()["reason_code"] == "default_deny"
     client.put("/api/v1/policies/door", json={"rules": [{"action": "allow", "match": {"who": "me"}}]})
     assert client.post("/api/v1/check", json=check).get_json()["reason_code"] == "rule_allow"
@@ -170,7 +184,13 @@ VALIDATE = "/api/v1/policies/validate"
 
 @pytest.mark.parametrize(
     "body",
-    [FLAT, {"policy_data": FLAT}, {"data": FLAT}, {"type": "network_security", "data": FLAT}, {"version": 1, "policies": [{**FLAT, "id": "a"}]}],
+    [
+        FLAT,
+        {"policy_data": FLAT},
+        {"data": FLAT},
+        {"type": "network_security", "data": FLAT},
+        {"version": 1, "policies": [{**FLAT, "id": "a"}]},
+    ],
     ids=["flat", "policy_data", "data", "type and data", "file"],
 )
 def test_validate(client: FlaskClient, service: PolicyService, body: dict[str, Any]) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-
 from tests.conftest import DOCUMENT
 from tests.service.running import DEADLINE_SECONDS, Running
 
@@ -106,7 +105,9 @@ def test_invalid_text(running: Running) -> None:
         assert answer.headers["x-request-id"] == "r 1"
 
 
-@pytest.mark.parametrize(("path", "status"), [("/livez", 200), ("/readyz", 200), ("/readyz?x=1", 200), ("/nope", 404), ("/health", 404)])
+@pytest.mark.parametrize(
+    ("path", "status"), [("/livez", 200), ("/readyz", 200), ("/readyz?x=1", 200), ("/nope", 404), ("/health", 404)]
+)
 def test_the_port_for_probes(running: Running, path: str, status: int) -> None:
     answer = running.request("GET", path, port=running.metrics_port)
     assert answer.status == status

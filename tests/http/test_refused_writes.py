@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from tests.conftest import Services
+from tests.http.shapes import pointers, problem
 
 from policy_engine.http.app import create_app
 from policy_engine.service import PolicyService
-from tests.conftest import Services
-from tests.http.shapes import pointers, problem
 
 ALLOW = {"action": "allow", "match": {"dst_port": 80}}
 
@@ -45,7 +45,11 @@ BAD: dict[str, tuple[dict[str, Any], list[str], str]] = {
     ),
     "unknown field": (policy(prioritty=5), ["/prioritty"], "did you mean `priority`?"),
     "unknown field of a rule": (policy({**ALLOW, "acton": "x"}), ["/rules/0/acton"], "did you mean `action`?"),
-    "range from high to low": (policy({"action": "deny", "match": {"dst_port": "79-22"}}), ["/rules/0/match/dst_port"], ""),
+    "range from high to low": (
+        policy({"action": "deny", "match": {"dst_port": "79-22"}}),
+        ["/rules/0/match/dst_port"],
+        "",
+    ),
     "port too large": (policy({"action": "deny", "match": {"dst_port": 65536}}), ["/rules/0/match/dst_port"], ""),
     "address that is none": (policy({"action": "deny", "match": {"src_ip": "10.0.0"}}), ["/rules/0/match/src_ip"], ""),
     "severity": (policy({**ALLOW, "severity": "hihg"}), ["/rules/0/severity"], "did you mean `high`?"),
@@ -77,7 +81,12 @@ RAW = {
     "null": (b"null", []),
 }
 
-WRITES = [("POST", "/policies"), ("POST", "/api/v1/policies"), ("PUT", "/policies/web"), ("PUT", "/api/v1/policies/web")]
+WRITES = [
+    ("POST", "/policies"),
+    ("POST", "/api/v1/policies"),
+    ("PUT", "/policies/web"),
+    ("PUT", "/api/v1/policies/web"),
+]
 
 
 @pytest.fixture
@@ -130,7 +139,9 @@ def test_a_byte_order_mark_is_passed_over(client: FlaskClient) -> None:
     assert client.post("/policies", data=content, content_type="application/json").status_code == 201
 
 
-@pytest.mark.parametrize("kind", [None, "", "text/plain", "application/x-www-form-urlencoded", "application/problem+json"])
+@pytest.mark.parametrize(
+    "kind", [None, "", "text/plain", "application/x-www-form-urlencoded", "application/problem+json"]
+)
 @pytest.mark.parametrize(("method", "path"), [*WRITES, ("POST", "/api/v1/policies/validate")])
 def test_a_body_has_to_say_that_it_is_json(client: FlaskClient, method: str, path: str, kind: str | None) -> None:
     problem(client.open(path, method=method, data=json.dumps(policy()), content_type=kind), 415)

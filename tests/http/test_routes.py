@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from tests.http.shapes import AUTOMATIC, problem, routes
 
 from policy_engine.http.app import WRITES, create_app
 from policy_engine.service import PolicyService
-from tests.http.shapes import AUTOMATIC, problem, routes
 
 NEW = {"id": "new", "type": "network_security", "rules": [{"action": "allow", "match": {"protocol": "udp"}}]}
 CHECK = {"policy_type": "network_security", "context": {"protocol": "tcp", "dst_port": 8080}}
@@ -97,7 +97,8 @@ def test_every_route_has_its_case(app: Flask) -> None:
 @pytest.mark.parametrize("route", CASES)
 def test_success(client: FlaskClient, route: str) -> None:
     case = CASES[route]
-    response = client.open(case.path, method=route.split()[0], json=case.body, headers={"X-Request-ID": "r-1"})
+    method = route.split(maxsplit=1)[0]
+    response = client.open(case.path, method=method, json=case.body, headers={"X-Request-ID": "r-1"})
     assert response.status_code == case.status, response.text
     assert response.mimetype == "application/json"
     assert response.headers["X-Request-ID"] == "r-1"
@@ -112,7 +113,7 @@ def test_failure(client: FlaskClient, route: str) -> None:
     bad = CASES[route].bad
     assert bad is not None
     path, body, status = bad
-    problem(client.open(path, method=route.split()[0], json=body), status)
+    problem(client.open(path, method=route.split(maxsplit=1)[0], json=body), status)
 
 
 def test_wrong_methods(app: Flask) -> None:
@@ -140,7 +141,10 @@ def test_unknown_paths(client: FlaskClient, method: str, path: str) -> None:
 @pytest.mark.parametrize("path", ["/health", "/nope", "/api/v1/check", "/api/v1/policies/nope"])
 @pytest.mark.parametrize("given", ["", "x" * 129, "caf\xe9"])
 def test_a_request_id_that_cannot_be_sent_back_is_replaced(client: FlaskClient, path: str, given: str) -> None:
-    seen = {client.open(path, method=method, headers={"X-Request-ID": given}).headers["X-Request-ID"] for method in ("GET", "POST")}
+    seen = {
+        client.open(path, method=method, headers={"X-Request-ID": given}).headers["X-Request-ID"]
+        for method in ("GET", "POST")
+    }
     assert len(seen) == 2
     assert given not in seen
 
@@ -170,12 +174,16 @@ def test_routes_answer_alike_without_the_callable_in_front(service: PolicyServic
     decision = client.post("/api/v1/check", json=CHECK, headers=headers)
     assert decision.get_json()["allowed"] is True
     assert decision.get_json()["request_id"] == decision.headers["X-Request-ID"] == "r-2"
-    fields = client.post("/api/v1/check/batch?fields=allowed", json={"policy_type": "network_security", "contexts": [{}]})
+    fields = client.post(
+        "/api/v1/check/batch?fields=allowed", json={"policy_type": "network_security", "contexts": [{}]}
+    )
     assert fields.get_json()["decisions"] == [{"allowed": False}]
     problem(client.post("/api/check_policy", data=b"["), 400)
 
 
-def test_what_goes_wrong_inside_is_told_to_the_log_alone(client: FlaskClient, service: PolicyService, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_goes_wrong_inside_is_told_to_the_log_alone(
+    client: FlaskClient, service: PolicyService, caplog: pytest.LogCaptureFixture
+) -> None:
     service.engine.revision = None  # type: ignore[assignment]
     for method, path, body in (("POST", "/api/v1/check", CHECK), ("GET", "/policies", None)):
         caplog.clear()

@@ -26,6 +26,8 @@ def when(condition: str, **fields: Any) -> dict[str, Any]:
 
 
 HERE = "/policies/p/rules/0"
+KIND = {"action": "deny", "match": {"kind": "x"}}
+NESTED = {"action": "block", "match": {"op": 1, "client.id": 5}}
 
 
 @pytest.mark.parametrize(
@@ -37,12 +39,12 @@ HERE = "/policies/p/rules/0"
         (when("current_huor > 1"), HERE, "unknown name `current_huor`", "did you mean `current_hour`?"),
         (when("load > limits", parameters={"limit": 1.0}), HERE, "unknown name `limits`", "did you mean `limit`?"),
         (when("weight > 1"), HERE, "`weight` is not among the attributes that type `t` declares", ""),
-        ({"action": "deny", "match": {"kind": "x"}}, f"{HERE}/match/kind", "a request without `kind` passes this deny", "list `kind` as required in `types`"),
-        ({"action": "block", "match": {"op": 1, "client.id": 5}}, f"{HERE}/match/client.id", "passes this deny", "list `client.id`"),
+        (KIND, f"{HERE}/match/kind", "a request without `kind` passes this deny", "list `kind` as required in `types`"),
+        (NESTED, f"{HERE}/match/client.id", "passes this deny", "list `client.id`"),
         ({"action": "deny"}, HERE, "it applies to every request", ""),
         ({"action": "allow", "match": {"op": "any"}}, HERE, "it applies to every request", ""),
     ],
-)  # fmt: skip
+)
 def test_a_doubt(rule: dict[str, Any], place: str, detail: str, hint: str) -> None:
     ((found_place, found_detail, found_hint),) = warnings(rule)
     assert found_place == place

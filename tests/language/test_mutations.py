@@ -79,7 +79,7 @@ def damage_value(drawn: random.Random, value: Any) -> Any:
         elif kind == 1:
             spot[key] = copy.deepcopy(drawn.choice(VALUES))
         elif kind == 2:
-            spot[key] = copy.deepcopy(drawn.choice(drawn.choice(spots) and containers(value)))
+            spot[key] = copy.deepcopy(drawn.choice(containers(value)))
         elif isinstance(spot, dict):
             spot[drawn.choice(NAMES)] = spot.pop(key)
         else:
@@ -99,9 +99,7 @@ def survive(drawn: random.Random, text: bytes, value: Any) -> str:
         else:
             document = parse_document(json.dumps(damaged))
     except InvalidPolicyError as error:
-        assert error.errors
-        assert str(error)
-        return "refused"
+        return "refused" if error.errors and str(error).encode() else "refused without a reason"
     assert len(digest(document.policy_set)) == 71
     PolicyEngine(document.policy_set).check("network_security", {"protocol": "tcp"})
     return "read"
@@ -132,9 +130,11 @@ def test_five_hundred_damaged_files() -> None:
     tally = damage_many(20260101, 500)
     assert tally["refused"] > 200
     assert tally["read"] > 20
+    assert set(tally) == {"refused", "read"}
 
 
 @pytest.mark.deep
 def test_ten_thousand_damaged_files() -> None:
     seed = random.SystemRandom().randrange(2**32)
-    print(f"seed {seed}", damage_many(seed, 10_000))  # noqa: T201 - to repeat a failure
+    print(f"seed {seed}")  # noqa: T201 - to repeat a failure
+    assert set(damage_many(seed, 10_000)) == {"refused", "read"}

@@ -12,10 +12,10 @@ from policy_engine.model.policy import Combining, Effect, TypeSpec
 WORDS = {
     Effect.ALLOW: "allow permit grant",
     Effect.DENY: "deny block reject forbid quarantine isolate suspend exclude_client",
-    Effect.RESTRICTIVE: "limit throttle restrict rate_limit filter select choose enforce apply implement verify check confirm "
-    "validate authorize weight_reduction",
-    Effect.DUTY: "configure modify adjust tune set prioritize boost elevate retry repeat reattempt checkpoint save backup "
-    "failover fallback redirect reroute distribute scale",
+    Effect.RESTRICTIVE: "limit throttle restrict rate_limit filter select choose enforce apply implement "
+    "verify check confirm validate authorize weight_reduction",
+    Effect.DUTY: "configure modify adjust tune set prioritize boost elevate retry repeat reattempt "
+    "checkpoint save backup failover fallback redirect reroute distribute scale",
     Effect.OBSERVE: "monitor watch observe inspect log audit record track evaluate_trust simulate test mock",
 }
 
@@ -28,8 +28,12 @@ def test_every_word_has_its_effect() -> None:
 
 @pytest.mark.parametrize(
     ("word", "verb"),
-    [("allow", "allow"), ("grant", "allow"), ("forbid", "deny"), ("quarantine", "quarantine"), ("rate_limit", "limit")]
-    + [
+    [
+        ("allow", "allow"),
+        ("grant", "allow"),
+        ("forbid", "deny"),
+        ("quarantine", "quarantine"),
+        ("rate_limit", "limit"),
         ("confirm", "verify"),
         ("save", "checkpoint"),
         ("track", "audit"),
@@ -74,7 +78,6 @@ def test_the_built_in_types() -> None:
     assert len(types.BUILT_IN) == 24
 
 
-# FAILS NOW: a type that is registered again silently takes the place of the first.
 def test_a_type_cannot_be_registered_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(types, "BUILT_IN", dict(types.BUILT_IN))
     types.register(TypeSpec(name="new"))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import sys
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
+from uuid import RFC_4122, UUID
 
 import pytest
 
@@ -37,7 +39,10 @@ def test_both_rings_in_one_order() -> None:
     assert [event.event_type for event in log.page().events] == ["POLICY_CREATED", "POLICY_VIOLATION"] * 3
 
 
-@pytest.mark.parametrize(("seen", "more", "gap"), [(1, 0, False), (1, 2, False), (1, 3, True), (3, 3, False), (3, 4, True)])
+@pytest.mark.parametrize(
+    ("seen", "more", "gap"),
+    [(1, 0, False), (1, 2, False), (1, 3, False), (1, 4, True), (3, 2, False), (3, 3, False), (3, 4, True)],
+)
 def test_gap(seen: int, more: int, gap: bool) -> None:  # noqa: FBT001
     log = EventLog(capacity=3)
     ids = [log.record("POLICY_CREATED", {}).event_id for _ in range(seen)]
@@ -59,11 +64,24 @@ def test_what_the_other_ring_lost_is_a_gap_too() -> None:
 
 
 def test_a_cursor_that_is_not_known() -> None:
+    log, other = EventLog(), EventLog()
+    first = log.record("POLICY_CREATED", {}).event_id
+    foreign = other.record("POLICY_CREATED", {}).event_id
+    ahead = EventLog()
+    for cursor in ("nope", "", foreign, foreign.upper(), first[:-1], first + "0", "0" * 36, "-" * 36, "\u0663" * 36):
+        page = log.page(since_event_id=cursor)
+        assert page.gap is True, cursor
+        assert [event.event_id for event in page.events] == [first]
+    assert ahead.page(since_event_id=first).gap is True
+
+
+def test_ids_are_unique_uuids() -> None:
     log = EventLog()
-    log.record("POLICY_CREATED", {})
-    page = log.page(since_event_id="nope")
-    assert page.gap is True
-    assert len(page.events) == 1
+    ids = [log.record("POLICY_CREATED", {}).event_id for _ in range(500)]
+    assert len(set(ids)) == 500
+    assert ids == [str(UUID(text)) for text in ids]
+    assert {UUID(text).variant for text in ids} == {RFC_4122}
+    assert ids == [event.event_id for event in log.page().events]
 
 
 def test_a_filter_does_not_hold_the_cursor_back() -> None:
@@ -89,6 +107,15 @@ def test_decisions_do_not_make_a_reader_of_changes_see_them_again() -> None:
     assert seen == recorded
 
 
+@pytest.fixture
+def _eager_threads() -> Iterator[None]:
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(usual)
+
+
+@pytest.mark.usefixtures("_eager_threads")
 def test_following_while_others_write() -> None:
     log = EventLog(capacity=20_000)
     deciding = engine(log)
@@ -115,7 +142,12 @@ def test_following_while_others_write() -> None:
             if last and not page.events:
                 return seen
 
-    filters: list[Collection[str]] = [(), {"POLICY_DELETED"}, {"POLICY_VIOLATION"}, {"POLICY_CREATED", "POLICY_APPLIED"}]
+    filters: list[Collection[str]] = [
+        (),
+        {"POLICY_DELETED"},
+        {"POLICY_VIOLATION"},
+        {"POLICY_CREATED", "POLICY_APPLIED"},
+    ]
     with ThreadPoolExecutor(max_workers=10) as pool:
         writers = [pool.submit(work, writer) for work in (change, check) for writer in (0, 1)]
         readers = [pool.submit(follow, seed, types) for seed, types in enumerate(filters)]
@@ -126,6 +158,6 @@ def test_following_while_others_write() -> None:
     assert len(everything) == 4 * each
     for seen, types in zip(followed, filters, strict=True):
         assert seen == [event.event_id for event in everything if not types or event.event_type in types]
-    for writer in (0, 1):
-        numbers = [event.details["number"] for event in everything if event.details.get("writer") == writer]
-        assert numbers == list(range(each))
+    for name in (0, 1):
+        order = [event.details["number"] for event in everything if event.details.get("writer") == name]
+        assert order == list(range(each))

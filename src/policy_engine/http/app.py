@@ -78,8 +78,7 @@ def _flask_view(endpoint: Callable[..., Reply]) -> Callable[[], Response]:
 
     def view() -> Response:
         body = read_body(request.environ, current_service().settings.max_body_bytes)
-        caller = request_id(request.environ) or uuid7()
-        return _response(guarded(lambda: endpoint(body, request.args, caller), request.path))
+        return _response(guarded(request.path, endpoint, body, request.args, request_id(request.environ)))
 
     view.__doc__ = endpoint.__doc__
     return view
@@ -111,7 +110,7 @@ def _label(response: Response) -> Response:
 
 
 def _to_problem(error: Exception) -> Response:
-    return _response(guarded(lambda: _explain(error), request.path))
+    return _response(guarded(request.path, _explain, error))
 
 
 def _explain(error: Exception) -> Reply:

@@ -68,7 +68,7 @@ class CheckEndpoints:
             "/api/check_policy": self.check_legacy,
         }
 
-    def check(self, body: bytes, _query: Mapping[str, str], request_id: str) -> Reply:
+    def check(self, body: bytes, _query: Mapping[str, str], request_id: str | None) -> Reply:
         """Decide one request."""
         try:
             request = _decode_check(body)
@@ -76,7 +76,7 @@ class CheckEndpoints:
             raise decoding_problem(error) from None
         return self._answer(request.policy_type, request, request_id)
 
-    def check_legacy(self, body: bytes, _query: Mapping[str, str], request_id: str) -> Reply:
+    def check_legacy(self, body: bytes, _query: Mapping[str, str], request_id: str | None) -> Reply:
         """Decide one request of an older caller."""
         try:
             request = _decode_legacy(body)
@@ -88,13 +88,13 @@ class CheckEndpoints:
             raise ProblemError(HTTPStatus.BAD_REQUEST, str(place), [place])
         return self._answer(policy_type, request, request_id)
 
-    def _answer(self, policy_type: str, request: CheckRequest | LegacyCheckRequest, request_id: str) -> Reply:
+    def _answer(self, policy_type: str, request: CheckRequest | LegacyCheckRequest, request_id: str | None) -> Reply:
         decision = self._service.engine.check(
             policy_type, request.context, at=request.at, explain=request.explain, request_id=request_id
         )
-        return Reply(200, _encode(decision))
+        return Reply(200, _encode(decision), request_id=decision.request_id)
 
-    def check_batch(self, body: bytes, query: Mapping[str, str], request_id: str) -> Reply:
+    def check_batch(self, body: bytes, query: Mapping[str, str], request_id: str | None) -> Reply:
         """Decide many requests of one type by one revision; `fields` picks what comes back of each decision."""
         try:
             request = _decode_batch(body)

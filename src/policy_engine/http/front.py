@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 Environ: TypeAlias = dict[str, Any]
 StartResponse: TypeAlias = Callable[[str, list[tuple[str, str]]], Any]
 Application: TypeAlias = Callable[[Environ, StartResponse], Iterable[bytes]]
-Endpoint: TypeAlias = Callable[[bytes, Mapping[str, str], str], Reply]
+Endpoint: TypeAlias = Callable[[bytes, Mapping[str, str], str | None], Reply]
 
 MAX_REQUEST_ID = 128
 REQUEST_ID = "X-Request-ID"
@@ -39,25 +39,23 @@ def read_body(environ: Environ, limit: int) -> bytes:
         ProblemError: It is larger than the limit.
     """
     declared = environ.get("CONTENT_LENGTH")
-    too_large = ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is larger than {limit} bytes")
     if declared:
         if not declared.isdigit():
             raise ProblemError(HTTPStatus.BAD_REQUEST, "the header `Content-Length` is not a number")
         size = int(declared)
-        if size > limit:
-            raise too_large
-        content: bytes = environ["wsgi.input"].read(size)
-        return content
-    content = environ["wsgi.input"].read(limit + 1) if environ.get("wsgi.input_terminated") else b""
-    if len(content) > limit:
-        raise too_large
+        content: bytes = environ["wsgi.input"].read(size) if size <= limit else b""
+    else:
+        content = environ["wsgi.input"].read(limit + 1) if environ.get("wsgi.input_terminated") else b""
+        size = len(content)
+    if size > limit:
+        raise ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is larger than {limit} bytes")
     return content
 
 
-def guarded(work: Callable[[], Reply], path: str) -> Reply:
+def guarded(path: str, work: Callable[..., Reply], *arguments: Any) -> Reply:
     """Return what some work answers, or the problem that it ran into. Here, and nowhere else, errors become answers."""
     try:
-        return work()
+        return work(*arguments)
     except ProblemError as error:
         return problem(error.status, error.detail, path, error.errors)
     except InvalidRequestError as error:
@@ -82,20 +80,21 @@ class Front:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
-        endpoint = self._endpoints.get(environ["PATH_INFO"])
+        path = environ["PATH_INFO"]
+        endpoint = self._endpoints.get(path)
         if endpoint is None or environ["REQUEST_METHOD"] != "POST":
             return self._behind(environ, start_response)
-        request = request_id(environ) or uuid7()
-        reply = guarded(lambda: self._run(endpoint, environ, request), environ["PATH_INFO"])
+        caller = request_id(environ)
+        reply = guarded(path, self._run, endpoint, environ, caller)
         headers = [
             ("Content-Type", reply.content_type),
             ("Content-Length", str(len(reply.body))),
-            (REQUEST_ID, request),
+            (REQUEST_ID, reply.request_id or caller or uuid7()),
             *reply.headers,
         ]
         start_response(_STATUS[reply.status], headers)
         return [reply.body]
 
-    def _run(self, endpoint: Endpoint, environ: Environ, request: str) -> Reply:
+    def _run(self, endpoint: Endpoint, environ: Environ, caller: str | None) -> Reply:
         query = environ.get("QUERY_STRING")
-        return endpoint(read_body(environ, self._limit), dict(parse_qsl(query)) if query else {}, request)
+        return endpoint(read_body(environ, self._limit), dict(parse_qsl(query)) if query else {}, caller)

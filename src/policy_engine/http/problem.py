@@ -16,12 +16,17 @@ JSON = "application/json"
 
 
 class Reply(NamedTuple):
-    """An answer, ready to be sent."""
+    """An answer, ready to be sent.
+
+    Attributes:
+        request_id: The id of the request, where the work gave it one.
+    """
 
     status: int
     body: bytes
     content_type: str = JSON
     headers: tuple[tuple[str, str], ...] = ()
+    request_id: str | None = None
 
 
 class ProblemError(Exception):

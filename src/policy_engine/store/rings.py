@@ -102,7 +102,8 @@ class EventLog:
         Following `last_event_id` from page to page loses and repeats nothing, unless `gap` says that events are gone.
 
         Args:
-            since_event_id: The last event the caller has seen. One that is not of this log, because the service has been
+            since_event_id: The last event the caller has seen. One that is not of this log, because the service has
+                been
                 restarted, starts at the oldest event, with `gap`.
             limit: How many events at most.
             event_types: Which types to return; none means all.

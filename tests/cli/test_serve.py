@@ -1,0 +1,106 @@
+"""`policy-engine serve`: how it starts, and how it says that it cannot."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.conftest import Processes
+from tests.service.running import COMMAND, DEADLINE_SECONDS, environment, free_port
+
+Start = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def serve(tmp_path: Path, policy_file: Path) -> Start:
+    """Runs the command until it ends; one that serves instead fails the test at the deadline."""
+
+    def run(*flags: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        ports = [] if "--port" in flags else ["--port", str(free_port()), "--metrics-port", str(free_port())]
+        return subprocess.run(
+            [*COMMAND, "serve", *ports, "--data-dir", str(tmp_path / "data"), *flags],
+            env=environment(POLICY_FILE=str(policy_file), **variables),
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_SECONDS,
+            check=False,
+        )
+
+    return run
+
+
+def refused(done: subprocess.CompletedProcess[str], *said: str) -> None:
+    assert done.returncode == 2, done.stderr[-2000:]
+    assert "Traceback" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("policy-engine: ")
+    for word in said:
+        assert word in last
+
+
+def test_a_refused_policy_file(serve: Start, policy_file: Path) -> None:
+    policy_file.write_text('{"policies": [{"id": "a", "type": "b", "rules": [{"action": "denny"}]}]}')
+    done = serve()
+    refused(done, str(policy_file), "refused")
+    assert "/policies/0/rules/0/action" in done.stdout + done.stderr
+    assert "did you mean `deny`?" in done.stdout + done.stderr
+
+
+def test_a_missing_policy_file(serve: Start, policy_file: Path) -> None:
+    policy_file.unlink()
+    refused(serve(), str(policy_file), "No such file")
+
+
+@pytest.mark.parametrize("taken", ["--port", "--metrics-port"])
+def test_a_port_that_is_taken(serve: Start, taken: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        flags = {"--port": str(free_port()), "--metrics-port": str(free_port()), taken: port}
+        refused(serve(*(part for flag in flags.items() for part in flag)), f"127.0.0.1:{port}", "in use")
+
+
+def test_one_port_for_both(serve: Start) -> None:
+    port = str(free_port())
+    refused(serve("--port", port, "--metrics-port", port), port)
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"POLICY_TIMEZONE": "Mars/Olympus"}, ("`timezone`", "`POLICY_TIMEZONE`", "Mars/Olympus")),
+        ({"POLICY_THREADS": "many"}, ("`threads`", "`POLICY_THREADS`")),
+        ({"POLICY_CONFIG": "nowhere.json"}, ("nowhere.json",)),
+        ({"POLICY_ADMIN_KEY_FILE": "nowhere"}, ("admin_key_file", "nowhere")),
+        ({"NODE_IP_FL_SERVER": "bogus"}, ("NODE_IP_FL_SERVER", "bogus")),
+        ({"LOG_FILE": "policies.json/log"}, ("log",)),
+    ],
+)
+def test_a_setting_that_cannot_be_used(serve: Start, variables: dict[str, str], said: tuple[str, ...]) -> None:
+    refused(serve(**variables), *said)
+
+
+def test_a_data_directory_that_cannot_be_used(serve: Start, policy_file: Path) -> None:
+    refused(serve("--data-dir", str(policy_file)), "data directory", str(policy_file))
+
+
+def test_a_version_file_that_holds_something_else(serve: Start, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "policy-version.json").write_text("{")
+    refused(serve(), "policy-version.json")
+
+
+def test_an_address_that_is_not_here(serve: Start) -> None:
+    refused(serve("--host", "192.0.2.1"), "192.0.2.1")
+
+
+def test_what_it_says_when_it_serves(processes: Processes, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"prot": 1, "node_ip_fl_server": "10.0.0.1"}')
+    running = processes(POLICY_CONFIG="config.json", LOG_FILE="logs/policy-engine.log")
+    assert "did you mean `port`?" in running.log()
+    line = f"serving 3 policies as version {running.readiness()['policy_version']} on http://127.0.0.1:{running.port}"
+    assert line in running.log()
+    assert line in (tmp_path / "logs" / "policy-engine.log").read_text()
