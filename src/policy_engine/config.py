@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from policy_engine.facts.inventory import Component, components_from_nodes
+from policy_engine.facts.inventory import Component, bounds, components_from_nodes
 from policy_engine.language.suggest import did_you_mean
 from policy_engine.model.errors import SettingsError
 
@@ -141,7 +141,7 @@ def _take_file(path: Path, values: dict[str, tuple[Any, str]], nodes: dict[str, 
         content = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
     except OSError as error:
         raise SettingsError("POLICY_CONFIG", f"`{path}`", error.strerror) from error
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise SettingsError("POLICY_CONFIG", f"`{path}`", f"not a JSON object: {error}") from error
     known = Settings.__struct_fields__
     for key, value in content.items():
@@ -165,20 +165,45 @@ def _convert(values: Mapping[str, tuple[Any, str]], nodes: Mapping[str, str]) ->
         problem = _CHECKS[name](converted[name]) if name in _CHECKS else None
         if problem:
             raise SettingsError(name, source, problem)
-    own = {"NODE_IP_POLICY_ENGINE": converted["policy_ip"]} if converted.get("policy_ip") else {}
-    components = (*converted.get("components", ()), *components_from_nodes({**own, **nodes}))
-    converted["components"] = components
+    own = converted.get("policy_ip")
+    if own:
+        _check_address(own, "policy_ip", values["policy_ip"][1])
+        nodes = {"NODE_IP_POLICY_ENGINE": own, **nodes}
+    converted["components"] = _components(converted.get("components", ()), nodes)
     if converted.get("admin_key_file"):
         converted["admin_key"] = _read_key(Path(converted["admin_key_file"]))
     converted["log_level"] = converted.get("log_level", "INFO").upper()
-    return Settings(**converted)
+    settings = Settings(**converted)
+    if settings.port == settings.metrics_port:
+        raise SettingsError("metrics_port", "the settings together", f"`{settings.port}` is the port of the service")
+    return settings
+
+
+def _components(listed: tuple[Component, ...], nodes: Mapping[str, str]) -> tuple[Component, ...]:
+    for component in listed:
+        for address in component.addresses:
+            _check_address(address, "components", f"component `{component.id}`")
+    for variable, value in nodes.items():
+        for address in filter(None, (part.strip() for part in value.split(","))):
+            _check_address(address, variable, "the environment or the config file")
+    return (*listed, *components_from_nodes(nodes))
+
+
+def _check_address(address: str, name: str, source: str) -> None:
+    try:
+        bounds(address)
+    except ValueError as error:
+        raise SettingsError(name, source, f"`{address}` is not an address or a network") from error
 
 
 def _read_key(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8").strip()
+        key = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError("admin_key_file", f"`{path}`", "the key cannot be read") from error
+    if not key:
+        raise SettingsError("admin_key_file", f"`{path}`", "the file holds no key")
+    return key
 
 
 def _check_zone(name: str) -> str | None:

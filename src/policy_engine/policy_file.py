@@ -39,6 +39,7 @@ class PolicyFile:
             OSError: The file is not there or cannot be read.
         """
         self._seen = self._look()
+        self._content_seen = b""
         content = self.path.read_bytes()
         self._content_seen = sha256(content).digest()
         return content
@@ -54,7 +55,7 @@ class PolicyFile:
         try:
             return sha256(self.path.read_bytes()).digest() != self._content_seen
         except OSError:
-            return True
+            return self._content_seen != b""
 
     def _look(self) -> tuple[int, ...] | None:
         try:
@@ -72,8 +73,8 @@ class PolicyFile:
         documents = {policy_id: policy.document for policy_id, policy in policy_set.policies.items()}
         policies = list(documents.values()) if isinstance(source.get("policies"), list) else documents
         text = json.dumps({**source, "policies": policies}, indent=2, ensure_ascii=False) + "\n"
-        content = text.encode()
-        write_atomically(self.path, content)
+        write_atomically(self.path, text.encode())
+        self.read()
 
 
 class Watcher:

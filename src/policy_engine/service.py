@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from policy_engine.config import Settings
-from policy_engine.language.canonical import digest
+from policy_engine.language.canonical import digest, exact_text
 from policy_engine.language.document import Document, build_policy_set, parse_document, read_document, read_single
 from policy_engine.language.policy import SERVER_OWNED
 from policy_engine.model.diagnostic import Diagnostic, summarise
@@ -29,6 +29,8 @@ from policy_engine.store.rings import EventLog
 from policy_engine.store.version import VersionFile
 
 log = logging.getLogger(__name__)
+
+_FILE_TROUBLES = frozenset({"reload_failed", "reload_conflict"})
 
 
 class Trouble(msgspec.Struct, frozen=True, kw_only=True):
@@ -213,18 +215,25 @@ class PolicyService:
         return policy
 
     def _change(self, policies: Mapping[str, Policy]) -> None:
-        """Bring a changed set of policies into force: file first, then the number, then the program."""
+        """Bring a changed set of policies into force: its number first, then the file, then the program."""
         types = self.revision.program.policy_set.type_documents
         policy_set = build_policy_set(policies.values(), types)
         revision = self.engine.prepare(policy_set, max(self._versions.last.version, self.revision.version) + 1)
-        if self.settings.file_write_back:
-            self._write_back(policy_set)
-            self._imported = revision.digest
+        before = self._versions.last
         self._versions.save(revision.version, revision.digest)
+        if self.settings.file_write_back:
+            try:
+                self._write_back(policy_set)
+            except StateError:
+                self._versions.save(before.version, before.digest)
+                raise
+            self._imported = revision.digest
         self.engine.activate(revision)
         self._look_for_functions()
 
     def _write_back(self, policy_set: PolicySet) -> None:
+        if self._file.path.exists() and self._file.changed():
+            raise StateError(f"the policy file `{self._file.path}` changed and has to be taken over first; try again")
         try:
             self._file.write(self._source, policy_set)
         except OSError as error:
@@ -248,17 +257,17 @@ class PolicyService:
     def _import(self, document: Document) -> None:
         found = digest(document.policy_set)
         head = self.revision
-        if found == head.digest:
+        if found == head.digest and exact_text(document.policy_set) == exact_text(head.program.policy_set):
             self._accept_file(document, found)
             return
-        if found == self._imported:
-            self._clear("reload_failed")
+        if found == self._imported != head.digest:
+            self._accept_file(document, found)
             return
         if head.digest != self._imported and not self.settings.file_wins:
             self._refuse_conflict()
             return
-        floor = max(head.version, _file_version(document))
-        revision = self.engine.prepare(document.policy_set, self._versions.number_for(found, floor))
+        floor = max(head.version, self._versions.last.version, _file_version(document))
+        revision = self.engine.prepare(document.policy_set, floor + 1)
         self._versions.save(revision.version, found)
         self.engine.activate(revision)
         self._accept_file(document, found)
@@ -267,8 +276,7 @@ class PolicyService:
     def _accept_file(self, document: Document, found: str) -> None:
         self._source = document.source
         self._imported = found
-        self._clear("reload_failed")
-        self._clear("reload_conflict")
+        self._clear(*_FILE_TROUBLES)
         self._look_for_functions()
 
     def _announce_changes(self, before: PolicySet, document: Document) -> None:
@@ -291,6 +299,7 @@ class PolicyService:
             "RELOAD_FAILED",
             {"source": str(self._file.path), "reason": detail, "errors": msgspec.to_builtins(errors)},
         )
+        self._clear(*_FILE_TROUBLES - {"reload_failed"})
         self._trouble("reload_failed", detail, errors)
 
     def _refuse_conflict(self) -> None:
@@ -300,6 +309,7 @@ class PolicyService:
         )
         log.error("%s; version %d stays in force", detail, self.revision.version)
         self.events.record("RELOAD_CONFLICT", {"source": str(self._file.path), "reason": detail})
+        self._clear(*_FILE_TROUBLES - {"reload_conflict"})
         self._trouble("reload_conflict", detail)
 
     def _look_for_functions(self) -> None:
@@ -319,8 +329,8 @@ class PolicyService:
         since = old.since if old and old.detail == detail else datetime.now(UTC)
         self._troubles = {**self._troubles, code: Trouble(code=code, detail=detail, since=since, errors=errors)}
 
-    def _clear(self, code: str) -> None:
-        self._troubles = {key: trouble for key, trouble in self._troubles.items() if key != code}
+    def _clear(self, *codes: str) -> None:
+        self._troubles = {key: trouble for key, trouble in self._troubles.items() if key not in codes}
 
     def _record(self, event_type: str, policy_id: str) -> None:
         details: dict[str, Any] = {"policy_id": policy_id, "policy_version": self.revision.version}

@@ -85,15 +85,16 @@ def _decide(policy_type: str, context: str, policy_file: str | None, at: str | N
 
 def _read_context(given: str) -> Any:
     if given == "-":
-        text = sys.stdin.read()
+        content = sys.stdin.buffer.read()
     elif given.startswith("@"):
-        text = Path(given[1:]).read_text(encoding="utf-8")
+        content = Path(given[1:]).read_bytes()
     else:
-        text = given
+        content = os.fsencode(given)
     try:
-        return json_text.parse(text)
+        return json_text.parse(content)
     except InvalidPolicyError as error:
-        fail(f"the context is refused: {error}")
+        source = f" in `{given[1:]}`" if given.startswith("@") else ""
+        fail(f"the context{source} is refused: {error}")
 
 
 def _print_decision(decision: Decision) -> None:

@@ -10,8 +10,9 @@ import click
 
 from policy_engine.cli.output import fail, print_diagnostics
 from policy_engine.config import LOG_LEVELS, load_settings
-from policy_engine.language.document import parse_document
-from policy_engine.model.errors import InvalidPolicyError, SettingsError
+from policy_engine.logs import configure_logging
+from policy_engine.model.errors import InvalidPolicyError, SettingsError, StateError
+from policy_engine.service import PolicyService
 
 
 @click.command()
@@ -40,10 +41,11 @@ def serve(config_file: str | None, **flags: Any) -> None:
     try:
         loaded = load_settings(os.environ, flags, config_file=config_file)
         settings = loaded.settings
-        parse_document(settings.policy_path.read_bytes())
         for port in filter(None, (settings.port, settings.metrics_port)):
             _check_port(settings.host, port)
-    except SettingsError as error:
+        configure_logging(settings)
+        PolicyService(settings)  # what would keep the worker from starting is better said here
+    except (SettingsError, StateError) as error:
         fail(str(error))
     except InvalidPolicyError as error:
         print_diagnostics("error", error.errors, "red")

@@ -67,7 +67,7 @@ class Inventory:
         owners: dict[tuple[int, int], set[str]] = {}
         for component in self.components:
             for address in component.addresses:
-                owners.setdefault(_bounds(address), set()).add(component.type)
+                owners.setdefault(bounds(address), set()).add(component.type)
         self._types = _cut(owners)
         self._starts = sorted(self._types)
         self.ambiguous = tuple(sorted(",".join(sorted(types)) for types in owners.values() if len(types) > 1))
@@ -100,7 +100,12 @@ class Inventory:
         return self._types[self._starts[place - 1]] if place else None
 
 
-def _bounds(text: str) -> tuple[int, int]:
+def bounds(text: str) -> tuple[int, int]:
+    """Return the first and the last number of an address or a network.
+
+    Raises:
+        ValueError: The text is neither, or it has bits set beyond its prefix.
+    """
     network = ip_network(text)
     first = address_number(str(network.network_address))
     if first is None:

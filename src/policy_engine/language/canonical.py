@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from hashlib import sha256
 from typing import Any
 
@@ -18,6 +19,11 @@ def canonical_document(policy_set: PolicySet) -> dict[str, Any]:
         for policy in policy_set.policies.values()
     }
     return {"policies": policies, "types": policy_set.type_documents}
+
+
+def exact_text(policy_set: PolicySet) -> str:
+    """Return a text that also tells 1 from 1.0, which canonical JSON does not and conditions do."""
+    return json.dumps(canonical_document(policy_set), sort_keys=True)
 
 
 def digest(policy_set: PolicySet) -> str:

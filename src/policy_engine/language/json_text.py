@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from typing import Any, NoReturn
 
 from policy_engine.language.faults import Faults, Place
@@ -24,8 +25,8 @@ class _Object(dict[str, Any]):
         super().__init__(pairs)
         self.repeated: tuple[str, ...] = ()
         if len(self) < len(pairs):
-            keys = [key for key, _ in pairs]
-            self.repeated = tuple(sorted({key for key in keys if keys.count(key) > 1}))
+            counted = Counter(key for key, _ in pairs)
+            self.repeated = tuple(sorted(key for key, count in counted.items() if count > 1))
 
 
 def _refuse(message: str) -> NoReturn:
