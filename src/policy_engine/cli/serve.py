@@ -37,6 +37,8 @@ def serve(config_file: str | None, **flags: Any) -> None:
 
     Every flag is also a setting in the config file and an environment variable (in brackets); flags win over the
     environment, the environment over the file. On anything but a loopback address, changes need POLICY_ADMIN_KEY.
+
+    Exit code 2 when the service cannot start: because of a setting, the policy file, the data directory or a port.
     """
     try:
         loaded = load_settings(os.environ, flags, config_file=config_file)

@@ -26,10 +26,13 @@ def make({parameters}):
         rules = everything
         doubtful = unindexed
 {matching}
-        held = rules & doubtful
+        held = rules & doubtful if doubtful else 0
 {comparing}
-        rules |= held
-        return rules, rules & (doubtful | uncovered)
+        if held:
+            rules |= held
+        if doubtful:
+            return rules, rules & (doubtful | uncovered)
+        return rules, rules & uncovered
     return classify
 """
 

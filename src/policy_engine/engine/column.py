@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import inf, isfinite, nextafter
 from typing import Any, NamedTuple, Protocol
 
 from policy_engine.engine.clause import comparable
@@ -217,10 +218,12 @@ def _overlap(ranges: Sequence[tuple[tuple[int, int], ...]]) -> list[tuple[int, i
 
 
 class ThresholdColumn:
-    """A number that conditions compare with constants; numbers of the declared type are the ordinary values.
+    """A number that conditions compare with constants; numbers of the declared type below 2**53 are ordinary values.
 
-    The constants, with the bounds of int64 among them, cut the line into classes: 2i lies between two cuts, 2i + 1 is a
-    cut itself. `bisect_left(cuts, x) + bisect_right(cuts, x)` is the class of x.
+    Every comparison is one or two steps on the line of numbers, each at the first double on its far side: `x > c`
+    begins at the double after c. The steps cut the line into classes, and `bisect_right(cuts, x)` is the class of x.
+    Below 2**53 no integer lies between neighbouring doubles, so integers fall on the right side too. The bounds are
+    cuts of their own, with nothing ordinary beyond them; NaN falls beyond the last.
     """
 
     def __init__(
@@ -234,61 +237,72 @@ class ThresholdColumn:
         self.attribute = attribute
         self.constrained = union(bit for bit, _ in comparisons)
         self._everything = everything
-        self._cuts = sorted({_MIN, _MAX, *(item.constant for _, items in comparisons for item in items)})
-        last = 2 * len(self._cuts)
-        free = everything & ~self.constrained
-        table = tabulate(last + 1, everything.bit_length(), *self._changes(comparisons, free, last), self.constrained)
-        self.doubtful = table.doubtful
-        smallest, largest = self._class(_MIN), self._class(_MAX)
-        sets = [table.of(number) if smallest <= number <= largest else None for number in range(last + 1)]
-        self.expression = f"sets[left(cuts, value) + right(cuts, value)] if {_ORDINARY[declared]} else None"
-        self.names: Mapping[str, Any] = {"sets": sets, "cuts": self._cuts, "left": bisect_left, "right": bisect_right}
-
-    def _class(self, constant: float) -> int:
-        """Return the class of one of the cuts."""
-        return 2 * bisect_left(self._cuts, constant) + 1
-
-    def _changes(
-        self, comparisons: Sequence[tuple[int, Sequence[Comparison]]], free: int, last: int
-    ) -> tuple[dict[int, int], int]:
-        """Return which bits flip before each class, and the set of class 0."""
+        spans = [(bit, _span(items)) for bit, items in comparisons]
+        edges = {-_EXACT, _EXACT, *(edge for _, span in spans for edge in span if isfinite(edge))}
+        self._cuts = sorted(edges)
         changes: dict[int, int] = {}
-        for bit, items in comparisons:
-            low, high = 0, last
-            for comparison in items:
-                first, final = _HOLDS[comparison.operator](self._class(comparison.constant), last)
-                low, high = max(low, first), min(high, final)
-            if low <= high:
-                changes[low] = changes.get(low, 0) ^ bit
-                changes[high + 1] = changes.get(high + 1, 0) ^ bit
-        return changes, free
+        for bit, (low, high) in spans:
+            if low < high:
+                for edge in (low, high):
+                    number = bisect_right(self._cuts, edge)
+                    changes[number] = changes.get(number, 0) ^ bit
+        free = everything & ~self.constrained
+        table = tabulate(len(self._cuts) + 1, everything.bit_length(), changes, free, self.constrained)
+        self.doubtful = table.doubtful
+        first, last = bisect_right(self._cuts, -_EXACT), bisect_left(self._cuts, _EXACT)
+        sets = [table.of(number) if first <= number <= last else None for number in range(len(self._cuts) + 1)]
+        self.expression = f"sets[place(cuts, value)] if {_ORDINARY[declared]} else None"
+        self.names: Mapping[str, Any] = {"sets": sets, "cuts": self._cuts, "place": bisect_right}
 
     def ponder(self, _value: Any) -> Answer:
-        """Leave every rule that compares the attribute in doubt: it is absent, not a number, or beyond 64 bits."""
+        """Leave every rule that compares the attribute in doubt: it is absent, not a number, or a huge one."""
         return Answer(self._everything, self.constrained)
 
 
-_MIN, _MAX = -(2**63), 2**63 - 1
+_EXACT = float(2**53)
 
-_INT = "value.__class__ is int"
-_FLOAT = "value.__class__ is float and value == value"  # NaN has no place on the line
-_EXACT = f"{_INT} and {-(2**53)} <= value <= {2**53}"  # an int that becomes a double without a change
+
+def _after(number: float) -> float:
+    return nextafter(number, inf)
+
+
+def _span(comparisons: Sequence[Comparison]) -> tuple[float, float]:
+    """Return where all comparisons of a rule begin to hold, and where they cease to."""
+    low, high = -inf, inf
+    for comparison in comparisons:
+        first, end = _HOLDS[comparison.operator](comparison.constant)
+        low, high = max(low, first), min(high, end)
+    return low, high
+
+
+_HOLDS: dict[str, Callable[[float], tuple[float, float]]] = {
+    "<": lambda constant: (-inf, _step(constant)),
+    "<=": lambda constant: (-inf, _beyond(constant)),
+    ">": lambda constant: (_beyond(constant), inf),
+    ">=": lambda constant: (_step(constant), inf),
+    "==": lambda constant: (_step(constant), _beyond(constant)),
+}
+"""Operator -> where it begins to hold and where it ceases to, given its constant."""
+
+
+def _step(constant: float) -> float:
+    """Return the first double that is not below a constant, which may be an integer between two doubles."""
+    nearest = float(constant)
+    return nearest if nearest >= constant else _after(nearest)
+
+
+def _beyond(constant: float) -> float:
+    """Return the first double above a constant."""
+    nearest = float(constant)
+    return nearest if nearest > constant else _after(nearest)
+
 
 _ORDINARY: Mapping[str | None, str] = {
-    None: f"({_FLOAT}) or {_INT}",
-    "any": f"({_FLOAT}) or {_INT}",
-    "double": f"({_FLOAT}) or ({_EXACT})",
-    "int": _INT,
+    None: "value.__class__ is float or value.__class__ is int",
+    "any": "value.__class__ is float or value.__class__ is int",
+    "double": "value.__class__ is float or value.__class__ is int",
+    "int": "value.__class__ is int",
 }
 """Declared type -> Python for "the value compares as it is"; attributes of other types get no column."""
 
 INDEXABLE = frozenset(_ORDINARY)
-
-_HOLDS: dict[str, Callable[[int, int], tuple[int, int]]] = {
-    "<": lambda at, _last: (0, at - 1),
-    "<=": lambda at, _last: (0, at),
-    ">": lambda at, last: (at + 1, last),
-    ">=": lambda at, last: (at, last),
-    "==": lambda at, _last: (at, at),
-}
-"""Operator -> the classes in which it holds, given the class of its constant."""

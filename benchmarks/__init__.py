@@ -1,0 +1,1 @@
+"""Measurements beside peers, with thresholds in `thresholds.toml`."""
