@@ -1,0 +1,100 @@
+"""Servers to measure: started on free loopback ports, stopped by their own process ids."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from policy_engine.config import Settings
+
+START_SECONDS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running server."""
+
+    pid: int
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def service(policy_file: Path, data: Path) -> Iterator[Server]:
+    """Run the service as a user would."""
+    port = free_port()
+    command = [sys.executable, "-m", "policy_engine.cli.main", "serve", "--port", str(port), "--metrics-port", "0"]
+    with _running([*command, "--data-dir", str(data), "--policy-file", str(policy_file)], port, "/livez") as server:
+        yield server
+
+
+@contextmanager
+def granian(target: str) -> Iterator[Server]:
+    """Run a WSGI callable on the same server with the same settings as the service."""
+    port = free_port()
+    flags = "--interface wsgi --workers 1 --runtime-threads 1 --no-ws --no-log".split()
+    threads = ["--blocking-threads", str(Settings().threads)]
+    command = [sys.executable, "-m", "granian", *flags, *threads, "--port", str(port), target]
+    with _running(command, port, "/") as server:
+        yield server
+
+
+@contextmanager
+def _running(command: list[str], port: int, path: str) -> Iterator[Server]:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("POLICY_", "NODE_IP_"))}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            _wait(f"http://127.0.0.1:{port}{path}", process)
+            yield Server(process.pid, port)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urlopen(url, timeout=1):  # noqa: S310 - loopback
+                return
+        except URLError as error:
+            if getattr(error, "code", None) is not None:  # it answers, if only that there is nothing there
+                return
+            time.sleep(0.05)
+    raise RuntimeError(f"{url} does not answer")
+
+
+def proportional_memory(pid: int) -> float:
+    """Return the PSS of a process and its descendants in MB (Linux)."""
+    total = 0.0
+    pending = [pid]
+    while pending:
+        current = pending.pop()
+        rollup = Path(f"/proc/{current}/smaps_rollup").read_text(encoding="ascii")
+        total += next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")) / 1024
+        children = Path(f"/proc/{current}/task/{current}/children").read_text(encoding="ascii")
+        pending.extend(int(child) for child in children.split())
+    return total
