@@ -23,8 +23,10 @@ BUSY = 0.5
 def main(only: str | None, json_file: Path | None, *, quick: bool) -> None:
     """Measure the engine beside its peers and hold it to benchmarks/thresholds.toml.
 
-    In-process figures are medians of CPU time a decision; HTTP figures are medians of several runs of wrk, the servers in turn. Run it
-    on a machine that does nothing else: `decisions` takes about a minute, `serving` about two. Exit code 1 when a threshold does not hold.
+    In-process figures are medians of CPU time a decision; HTTP figures are medians of several runs of wrk, the servers
+    in turn. Run it on a machine that does nothing else: each suite takes one to two minutes.
+
+    Exit code 1 when a threshold does not hold.
     """
     load = os.getloadavg()[0]
     print(f"Python {platform.python_version()} on {os.cpu_count()} processors, load {load:.2f}")

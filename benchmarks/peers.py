@@ -1,7 +1,8 @@
 """Other engines, each given the same rules in the fastest form it has a proper interface for.
 
-- cedarpy: policies parsed once (`PolicySet`), types in the scope of each policy, the rest in `when`, through `is_authorized`.
-- datalogic-py: one compiled rule, "no deny matches and some allow does"; addresses are handed over as numbers, as JSON Logic has none.
+- cedarpy: policies parsed once (`PolicySet`), types in the scope of each policy, the rest in `when`.
+- datalogic-py: one compiled rule, "no deny matches and some allow does"; addresses are handed over as numbers, as JSON
+  Logic has none.
 - pycasbin: `Enforcer.enforce` with a matcher on the columns; the cheap tests stand first.
 """
 
@@ -56,7 +57,8 @@ def _cedar_flow(rule: NetworkRule) -> str:
     tests = [f"context.port >= {low}", f"context.port <= {high}"] if low < high else [f"context.port == {low}"]
     if rule.network:
         tests.append(f'context.ip.isInRange(ip("{rule.network}"))')
-    scope = f'principal == Source::"{rule.source}", action == Action::"{rule.protocol}", resource == Target::"{rule.target}"'
+    principal, resource = f'principal == Source::"{rule.source}"', f'resource == Target::"{rule.target}"'
+    scope = f'{principal}, action == Action::"{rule.protocol}", {resource}'
     return f"{effect}({scope}) when {{ {' && '.join(tests)} }};"
 
 
@@ -120,13 +122,13 @@ def _datalogic(rules: Sequence[Any], test: Callable[[Any], dict[str, Any]], prep
 
 _FLOW_MODEL = """
 [request_definition]
-r = src, dst, proto, port, ip
+r = s, d, q, port, ip
 [policy_definition]
-p = src, dst, proto, low, high, first, last, eft
+p = s, d, q, lo, hi, a, z, eft
 [policy_effect]
 e = some(where (p.eft == allow)) && !some(where (p.eft == deny))
 [matchers]
-m = r.dst == p.dst && r.src == p.src && r.proto == p.proto && r.port >= p.low && r.port <= p.high && r.ip >= p.first && r.ip <= p.last
+m = r.d == p.d && r.s == p.s && r.q == p.q && r.port >= p.lo && r.port <= p.hi && r.ip >= p.a && r.ip <= p.z
 """
 
 

@@ -52,7 +52,7 @@ def service(policy_file: Path, data: Path) -> Iterator[Server]:
 def granian(target: str) -> Iterator[Server]:
     """Run a WSGI callable on the same server with the same settings as the service."""
     port = free_port()
-    flags = "--interface wsgi --workers 1 --runtime-threads 1 --no-ws --no-log".split()
+    flags = ["--interface", "wsgi", "--workers", "1", "--runtime-threads", "1", "--no-ws", "--no-log"]
     threads = ["--blocking-threads", str(Settings().threads)]
     command = [sys.executable, "-m", "granian", *flags, *threads, "--port", str(port), target]
     with _running(command, port, "/") as server:

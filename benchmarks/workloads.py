@@ -1,6 +1,7 @@
 """Rules and requests to measure with: seeded, and the same for every engine.
 
-Denies stand before allows, so first-applicable (this engine's networks) and deny-overrides (what the peers do) give the same answers.
+Denies stand before allows, so first-applicable (this engine's networks) and deny-overrides (what the peers do) give
+the same answers.
 """
 
 from __future__ import annotations
