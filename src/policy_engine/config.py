@@ -161,7 +161,7 @@ def _convert(values: Mapping[str, tuple[Any, str]], nodes: Mapping[str, str]) ->
         try:
             converted[name] = msgspec.convert(value, types[name], strict=False)
         except msgspec.ValidationError as error:
-            raise SettingsError(name, source, str(error).lower()) from error
+            raise SettingsError(name, source, _plainly(error)) from error
         problem = _CHECKS[name](converted[name]) if name in _CHECKS else None
         if problem:
             raise SettingsError(name, source, problem)
@@ -177,6 +177,17 @@ def _convert(values: Mapping[str, tuple[Any, str]], nodes: Mapping[str, str]) ->
     if settings.port == settings.metrics_port:
         raise SettingsError("metrics_port", "the settings together", f"`{settings.port}` is the port of the service")
     return settings
+
+
+_TYPE_NAMES = {"`bool`": "true or false", "`int`": "a whole number", "`float`": "a number", "`str`": "a text"}
+
+
+def _plainly(error: msgspec.ValidationError) -> str:
+    """Return what is wrong with a value, without the names of Python's types."""
+    text = str(error).replace("Expected", "expected").replace(", got", ", found")
+    for name, words in _TYPE_NAMES.items():
+        text = text.replace(name, words)
+    return text
 
 
 def _components(listed: tuple[Component, ...], nodes: Mapping[str, str]) -> tuple[Component, ...]:

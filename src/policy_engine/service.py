@@ -232,8 +232,10 @@ class PolicyService:
         self._look_for_functions()
 
     def _write_back(self, policy_set: PolicySet) -> None:
-        if self._file.path.exists() and self._file.changed():
-            raise StateError(f"the policy file `{self._file.path}` changed and has to be taken over first; try again")
+        refused = not _FILE_TROUBLES.isdisjoint(self._troubles)
+        if self._file.path.exists() and (refused or self._file.changed()):
+            what = "was refused and has to be mended first" if refused else "changed and is about to be read; try again"
+            raise StateError(f"the policy file `{self._file.path}` {what}: writing it would lose what is in it")
         try:
             self._file.write(self._source, policy_set)
         except OSError as error:

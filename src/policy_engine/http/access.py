@@ -11,6 +11,9 @@ from urllib.parse import urlsplit
 
 from policy_engine.http.problem import ProblemError
 
+_PROXY_HEADERS = frozenset({"HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP", "HTTP_VIA"})
+"""What a proxy on this machine adds; without it, everybody behind the proxy would be this machine."""
+
 
 def authorise_write(environ: Mapping[str, Any], admin_key: str) -> None:
     """Let a change pass or refuse it.
@@ -28,6 +31,8 @@ def authorise_write(environ: Mapping[str, Any], admin_key: str) -> None:
         raise ProblemError(HTTPStatus.UNAUTHORIZED, "the key is not valid")
     if not _is_loopback(environ.get("REMOTE_ADDR", "")):
         raise ProblemError(HTTPStatus.UNAUTHORIZED, "changes from other machines need the admin key (POLICY_ADMIN_KEY)")
+    if not _PROXY_HEADERS.isdisjoint(environ):
+        raise ProblemError(HTTPStatus.UNAUTHORIZED, "changes through a proxy need the admin key (POLICY_ADMIN_KEY)")
     if not _is_local_name(environ.get("HTTP_HOST", "")) or _is_foreign_page(environ):
         raise ProblemError(HTTPStatus.FORBIDDEN, "changes on behalf of a page of another origin need the admin key")
 

@@ -56,10 +56,6 @@ class PolicyExistsError(PolicyEngineError, ValueError):
         self.policy_id = policy_id
 
 
-class ReloadConflictError(PolicyEngineError):
-    """The policy file changed on disk, and policies were changed through the API since it was last read."""
-
-
 class StateError(PolicyEngineError, OSError):
     """Something that must survive a restart cannot be read or written."""
 
