@@ -161,7 +161,7 @@ def test_following_while_others_write(service: PolicyService) -> None:
 
     def change(name: str) -> None:
         client = app.test_client()
-        for number in range(40):
+        for number in range(20):
             policy_id = f"{name}-{number}"
             client.post("/policies", json={"id": policy_id, "type": "network_security", "rules": [RULE]})
             check(client, "network_security", {"protocol": "tcp", "dst_port": 22})
@@ -191,4 +191,4 @@ def test_following_while_others_write(service: PolicyService) -> None:
     client = app.test_client()
     for seen, types in zip(followed, filters, strict=True):
         assert seen == [event["event_id"] for event in events(client, event_type=types)]
-    assert len(followed[0]) == 4 + 3 * 40 * 3
+    assert len(followed[0]) == 4 + 3 * 20 * 3

@@ -24,7 +24,7 @@ from policy_engine.service import PolicyService
 )
 @click.option("--config", "config_file", type=click.Path(), help="The JSON config file.  [POLICY_CONFIG]")
 @click.option("--data-dir", type=click.Path(), help="Where state is kept.  [default: data; POLICY_DATA_DIR]")
-@click.option("--threads", type=int, help="Threads that serve requests.  [default: 4; POLICY_THREADS]")
+@click.option("--threads", type=int, help="Threads that serve requests.  [default: 3; POLICY_THREADS]")
 @click.option("--log-level", type=click.Choice(LOG_LEVELS, case_sensitive=False), help="[default: INFO; LOG_LEVEL]")
 @click.option(
     "--write-back/--no-write-back", "file_write_back", default=None, help="Write API changes to the policy file."
