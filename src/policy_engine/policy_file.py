@@ -44,6 +44,10 @@ class PolicyFile:
         self._content_seen = sha256(content).digest()
         return content
 
+    def forget(self) -> None:
+        """Take the file for one that was never read, so that it counts as changed."""
+        self._seen = ()
+
     def changed(self) -> bool:
         """Whether the file is another than the one read last."""
         look = self._look()

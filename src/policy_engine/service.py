@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from typing import Any
 import msgspec
 
 from policy_engine.config import Settings
-from policy_engine.language.canonical import digest, exact_text
+from policy_engine.language.canonical import fingerprint
 from policy_engine.language.document import Document, build_policy_set, parse_document, read_document, read_single
 from policy_engine.language.policy import SERVER_OWNED
 from policy_engine.model.diagnostic import Diagnostic, summarise
@@ -75,9 +76,9 @@ class PolicyService:
             listener=self.events.record_decisions,
         )
         self._source = document.source
-        self._imported = self.engine.revision.digest
-        version = self._versions.number_for(self._imported, _file_version(document))
-        self._versions.save(version, self._imported)
+        self._imported = fingerprint(document.policy_set)
+        version = self._versions.number_for(self.revision.digest, _file_version(document))
+        self._versions.save(version, self.revision.digest)
         self.engine.activate(self.engine.revision._replace(version=version))
         self._announce_start(document)
 
@@ -206,6 +207,9 @@ class PolicyService:
 
     def _put(self, document: Document, stamps: Mapping[str, float], event_type: str) -> Policy:
         (accepted,) = document.policy_set.policies.values()
+        present = self.policies.get(accepted.id)
+        if present is not None and _same(accepted, present):
+            return present
         number = max(self._versions.last.version, self.revision.version) + 1
         policy = msgspec.structs.replace(accepted, document={**accepted.document, **stamps, "version": number})
         self._change({**self.policies, policy.id: policy})
@@ -227,9 +231,11 @@ class PolicyService:
             except StateError:
                 self._versions.save(before.version, before.digest)
                 raise
-            self._imported = revision.digest
+            self._imported = fingerprint(policy_set)
         self.engine.activate(revision)
         self._look_for_functions()
+        if "reload_conflict" in self._troubles:
+            self.reload()  # the change may have ended what was in conflict
 
     def _write_back(self, policy_set: PolicySet) -> None:
         refused = not _FILE_TROUBLES.isdisjoint(self._troubles)
@@ -249,31 +255,29 @@ class PolicyService:
             try:
                 document = parse_document(self._file.read())
                 self._import(document)
-            except OSError as error:
-                self._refuse_file(f"cannot be read: {error.strerror}", ())
             except InvalidPolicyError as error:
                 self._refuse_file(f"is refused: {summarise(error.errors)}", error.errors)
             except StateError as error:
+                self._file.forget()  # it is not the file's fault: try again
                 self._refuse_file(f"cannot be taken over: {error}", ())
+            except OSError as error:
+                self._refuse_file(f"cannot be read: {error.strerror}", ())
 
     def _import(self, document: Document) -> None:
-        found = digest(document.policy_set)
-        head = self.revision
-        if found == head.digest and exact_text(document.policy_set) == exact_text(head.program.policy_set):
+        found = fingerprint(document.policy_set)
+        before = self.revision
+        running = fingerprint(before.program.policy_set)
+        if found in (running, self._imported):  # nothing new, or the file is again as it was when it was read
             self._accept_file(document, found)
-            return
-        if found == self._imported != head.digest:
-            self._accept_file(document, found)
-            return
-        if head.digest != self._imported and not self.settings.file_wins:
+        elif running != self._imported and not self.settings.file_wins:
             self._refuse_conflict()
-            return
-        floor = max(head.version, self._versions.last.version, _file_version(document))
-        revision = self.engine.prepare(document.policy_set, floor + 1)
-        self._versions.save(revision.version, found)
-        self.engine.activate(revision)
-        self._accept_file(document, found)
-        self._announce_changes(head.program.policy_set, document)
+        else:
+            floor = max(before.version, self._versions.last.version, _file_version(document))
+            revision = self.engine.prepare(document.policy_set, floor + 1)
+            self._versions.save(revision.version, revision.digest)
+            self.engine.activate(revision)
+            self._accept_file(document, found)
+            self._announce_changes(before.program.policy_set, document)
 
     def _accept_file(self, document: Document, found: str) -> None:
         self._source = document.source
@@ -296,6 +300,9 @@ class PolicyService:
 
     def _refuse_file(self, why: str, errors: tuple[Diagnostic, ...]) -> None:
         detail = f"policy file `{self._file.path}` {why}"
+        told = self._troubles.get("reload_failed")
+        if told is not None and told.detail == detail:
+            return
         log.error("%s; version %d stays in force", detail, self.revision.version)
         self.events.record(
             "RELOAD_FAILED",
@@ -371,3 +378,9 @@ def _file_version(document: Document) -> int:
 def _warn(document: Document) -> None:
     for warning in document.warnings:
         log.warning("%s", warning)
+
+
+def _same(one: Policy, other: Policy) -> bool:
+    """Whether two policies are written alike, but for what the server owns."""
+    texts = [json.dumps(_without_server_owned(policy.document), sort_keys=True) for policy in (one, other)]
+    return texts[0] == texts[1]

@@ -264,12 +264,27 @@ def test_a_number_that_cannot_be_kept_is_not_used(
     service.reload()
     assert service.revision == before
     assert codes(service) == ["reload_failed"]
+    assert "policy-version.json" in service.troubles[0].detail
+    assert "Not a directory" in service.troubles[0].detail
     assert allows(service, 8080)
     (tmp_path / "data").unlink()
     (tmp_path / "data").mkdir()
     service.reload()
     assert allows(service, 8081)
     assert service.troubles == ()
+
+
+def test_a_file_that_could_not_be_taken_over_is_tried_again(
+    service: PolicyService, policy_file: Path, document: Document, tmp_path: Path
+) -> None:
+    service.start()
+    shutil.rmtree(tmp_path / "data")
+    (tmp_path / "data").touch()
+    policy_file.write_text(with_port(document, 8081))
+    eventually(lambda: codes(service) == ["reload_failed"], "the failure is seen")
+    (tmp_path / "data").unlink()
+    (tmp_path / "data").mkdir()
+    eventually(lambda: allows(service, 8081) and not service.troubles, "the file is in force", seconds=6)
 
 
 # Changes through the API and in the file
@@ -311,6 +326,27 @@ def test_a_conflict_ends_when_both_sides_agree(service: PolicyService, policy_fi
     service.reload()
     assert codes(service) == []
     assert service.revision == before
+
+
+def test_a_conflict_ends_when_the_change_through_the_api_is_undone(
+    service: PolicyService, policy_file: Path, document: Document
+) -> None:
+    service.start()
+    service.create(NEW)
+    policy_file.write_text(with_port(document, 8081))
+    eventually(lambda: codes(service) == ["reload_conflict"], "the conflict is seen")
+    service.delete("new")
+    eventually(lambda: allows(service, 8081) and not service.troubles, "the file is in force", seconds=6)
+
+
+def test_a_number_of_another_kind_is_a_conflict_too(services: Services, policy_file: Path, document: Document) -> None:
+    parameters = document["policies"]["night"]["rules"][0]["parameters"]
+    service = services()
+    service.create(NEW)
+    parameters["opens"] = 8.0
+    policy_file.write_text(json.dumps(document))
+    service.reload()
+    assert codes(service) == ["reload_conflict"]
 
 
 def test_a_file_that_was_broken_and_is_mended_is_only_a_conflict(

@@ -21,9 +21,9 @@ def canonical_document(policy_set: PolicySet) -> dict[str, Any]:
     return {"policies": policies, "types": policy_set.type_documents}
 
 
-def exact_text(policy_set: PolicySet) -> str:
-    """Return a text that also tells 1 from 1.0, which canonical JSON does not and conditions do."""
-    return json.dumps(canonical_document(policy_set), sort_keys=True)
+def fingerprint(policy_set: PolicySet) -> str:
+    """Return a digest that also tells 1 from 1.0, which canonical JSON does not and conditions do."""
+    return sha256(json.dumps(canonical_document(policy_set), sort_keys=True).encode()).hexdigest()
 
 
 def digest(policy_set: PolicySet) -> str:
