@@ -115,7 +115,7 @@ def test_all_faults_of_the_text_come_together() -> None:
         ({"policies": {1: POLICY}}, "/policies", "is not a string"),
         (document(metadata={"a": {1, 2}}), "/policies/p/metadata/a", "`set` is not a JSON value"),
         (document(metadata={"a": b"x"}), "/policies/p/metadata/a", "`bytes` is not a JSON value"),
-        (document(metadata={"a": float("nan")}), "/policies/p/metadata/a", "the number is too large"),
+        (document(metadata={"a": float("nan")}), "/policies/p/metadata/a", "NaN is not a JSON number"),
         (document(metadata={"a": 2**53}), "/policies/p/metadata/a", "is beyond 2^53"),
         (document(metadata={"a": -(2**53)}), "/policies/p/metadata/a", "is beyond 2^53"),
         (document(metadata={"a": 10**5000}), "/policies/p/metadata/a", "is beyond 2^53"),
@@ -142,7 +142,23 @@ def test_what_is_said_can_be_written(text: str) -> None:
         assert str(item).encode()
 
 
-# FAILS NOW: every key is counted in all keys, 15 seconds here.
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"version": 10**5000, "policies": {}},
+        document(priority=10**5000),
+        rule(action=10**5000),
+        rule(severity=10**5000),
+        match(src_ip=10**5000),
+        match(dst_port=10**5000),
+        match(a=[10**5000, None]),
+    ],
+)
+def test_an_integer_of_5000_digits_is_refused_wherever_it_stands(value: Any) -> None:
+    with pytest.raises(InvalidPolicyError):
+        read_document(value)
+
+
 def test_a_repeated_key_among_many_is_found_at_once() -> None:
     keys = ",".join(f'"k{number}": 1' for number in range(30_000))
     began = perf_counter()

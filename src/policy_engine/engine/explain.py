@@ -88,7 +88,7 @@ def _trace_clause(clause: Clause, value: Any, test: Test) -> ClauseTrace:
     return ClauseTrace(
         key=clause.key,
         attribute=clause.attribute,
-        expected=clause.expected,
+        expected=mask(clause.expected, key=clause.attribute),
         actual=mask(value, key=clause.attribute),
         result=verdict,
     )

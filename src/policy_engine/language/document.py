@@ -96,7 +96,9 @@ def read_document(value: Any, *, checked: bool = False) -> Document:
         InvalidPolicyError: As `parse_document`.
     """
     faults = Faults()
-    source = json_object(value if checked else json_text.check(value, faults), (), faults)
+    plain = value if checked else json_text.check(value, faults)
+    faults.raise_if_any()
+    source = json_object(plain, (), faults)
     if isinstance(value, dict):
         require(source, (), faults, ("policies",))
     found = fields(source, (), faults, _DOCUMENT)

@@ -107,7 +107,7 @@ def _check_string(value: str, place: Place, faults: Faults) -> str:
 
 def _check_number(value: Any, place: Place, faults: Faults) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
-        faults.error(place, "the number is too large")
+        faults.error(place, "the number is too large" if math.isinf(value) else "NaN is not a JSON number")
     elif isinstance(value, int) and abs(value) > MAX_INTEGER:
         faults.error(place, "the integer is beyond 2^53 - 1, where JSON readers stop to agree")
     return value

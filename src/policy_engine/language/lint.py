@@ -11,7 +11,7 @@ from policy_engine.model.alias import ALIASES
 from policy_engine.model.fact import FACTS
 from policy_engine.model.policy import Effect, Policy, Rule, TypeSpec
 
-_TYPO = 0.87
+_TYPO = 0.9
 """How alike a name must be to a known one before it is called a typo; `max_clients` and `min_clients` are not."""
 
 

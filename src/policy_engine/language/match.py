@@ -61,10 +61,23 @@ def _read_clause(key: str, value: Any, place: Place, faults: Faults) -> Clause |
     if not items:
         faults.error(place, "the list is empty, so nothing could match")
         return None
-    if any(isinstance(item, str) and item in WILDCARDS for item in items):
-        return None
     attribute = attribute_of(key)
     kind = kind_of(attribute)
+    named = [item for item in items if not _is_wildcard(item, kind)]
+    if len(named) < len(items):
+        if named:
+            _read_values(key, attribute, kind, named, place, faults)  # the others have to make sense all the same
+        return None
+    return _read_values(key, attribute, kind, value, place, faults)
+
+
+def _is_wildcard(item: Any, kind: Kind) -> bool:
+    return isinstance(item, str) and (item.lower() if kind is Kind.PROTOCOL else item) in WILDCARDS
+
+
+def _read_values(  # noqa: PLR0917 - one value of one key
+    key: str, attribute: str, kind: Kind, value: Any, place: Place, faults: Faults
+) -> Clause | None:
     if kind in _INTERVALS:
         try:
             intervals = _INTERVALS[kind](value)
@@ -72,7 +85,7 @@ def _read_clause(key: str, value: Any, place: Place, faults: Faults) -> Clause |
             faults.error(place, str(error), error.hint)
             return None
         return Clause(key=key, attribute=attribute, kind=kind, expected=freeze(value), intervals=intervals)
-    scalars = _read_scalars(items, kind, place, faults)
+    scalars = _read_scalars(value if isinstance(value, list) else [value], kind, place, faults)
     return Clause(key=key, attribute=attribute, kind=kind, expected=freeze(value), scalars=scalars)
 
 

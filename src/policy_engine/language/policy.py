@@ -22,6 +22,7 @@ from policy_engine.language.faults import (
 )
 from policy_engine.language.match import read_condition, read_match
 from policy_engine.language.suggest import did_you_mean
+from policy_engine.language.types import EVERY_TYPE
 from policy_engine.language.vocabulary.actions import ACTIONS, Action
 from policy_engine.model.frozen import EMPTY, freeze
 from policy_engine.model.policy import Effect, Policy, Rule
@@ -52,6 +53,12 @@ def _read_name(value: Any, place: Place, faults: Faults) -> str:
     if not text and isinstance(value, str):
         faults.error(place, "the string is empty")
     return text
+
+
+def _read_type(value: Any, place: Place, faults: Faults) -> str:
+    if value == EVERY_TYPE:
+        faults.error(place, "a policy belongs to one type; `*` stands for every type in `types` alone")
+    return _read_name(value, place, faults)
 
 
 def _read_action(value: Any, place: Place, faults: Faults) -> Action:
@@ -113,7 +120,7 @@ def _read_rules(value: Any, place: Place, faults: Faults) -> tuple[Rule, ...]:
 _POLICY: dict[str, Reader] = {
     "id": _read_id,
     "name": string,
-    "type": _read_name,
+    "type": _read_type,
     "description": string,
     "priority": integer(0, MAX_PRIORITY),
     "enabled": boolean,

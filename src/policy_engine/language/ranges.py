@@ -11,6 +11,7 @@ from policy_engine.model.clause import Interval
 from policy_engine.model.network import IPV6_OFFSET, MAX_PORT, address_number, port_number
 
 _MAPPED_PREFIX = 96
+_ARTICLES = {"port": "a", "address": "an"}
 
 
 class RangeError(ValueError):
@@ -48,7 +49,7 @@ def _parts(value: Any, noun: str) -> Iterator[Any]:
         elif isinstance(item, int) and not isinstance(item, bool) and noun == "port":
             yield item
         else:
-            raise RangeError(f"expected a {noun} or a range, found {show(item)}")
+            raise RangeError(f"expected {_ARTICLES[noun]} {noun} or a range, found {show(item)}")
 
 
 def _ports(part: Any) -> Interval:

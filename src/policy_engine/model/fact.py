@@ -25,7 +25,13 @@ FACTS: dict[str, FactSpec] = {}
 
 
 def register(name: str, kind: str, description: str, *, reserved: bool) -> None:
-    """Add a fact to the vocabulary."""
+    """Add a fact to the vocabulary.
+
+    Raises:
+        ValueError: It is there already.
+    """
+    if name in FACTS:
+        raise ValueError(f"fact `{name}` is known already")
     FACTS[name] = FactSpec(name=name, type=kind, reserved=reserved, description=description)
 
 
