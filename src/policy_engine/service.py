@@ -6,7 +6,6 @@ import json
 import logging
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from threading import RLock
 from typing import Any
 
@@ -28,19 +27,11 @@ from policy_engine.pdp import PolicyEngine, Revision
 from policy_engine.policy_file import PolicyFile, Watcher
 from policy_engine.store.rings import EventLog
 from policy_engine.store.version import VersionFile
+from policy_engine.troubles import Troubles
 
 log = logging.getLogger(__name__)
 
-_FILE_TROUBLES = frozenset({"reload_failed", "reload_conflict"})
-
-
-class Trouble(msgspec.Struct, frozen=True, kw_only=True):
-    """Why the service is degraded though it answers."""
-
-    code: str
-    detail: str
-    since: datetime
-    errors: tuple[Diagnostic, ...] = ()
+_FILE_TROUBLES = ("reload_failed", "reload_conflict")
 
 
 class PolicyService:
@@ -60,9 +51,8 @@ class PolicyService:
         """
         self.settings = settings
         self.events = EventLog()
-        self.started = time.monotonic()
         self._lock = RLock()
-        self._troubles: dict[str, Trouble] = {}
+        self.troubles = Troubles()
         self._file = PolicyFile(settings.policy_path)
         self._watcher = Watcher(self._file, self.reload, settings.watch_interval_seconds)
         self._versions = VersionFile(settings.data_path)
@@ -110,11 +100,6 @@ class PolicyService:
     def policies(self) -> Mapping[str, Policy]:
         """All policies by id."""
         return self.revision.program.policy_set.policies
-
-    @property
-    def troubles(self) -> tuple[Trouble, ...]:
-        """Why the service is degraded; empty when it is not."""
-        return tuple(self._troubles.values())
 
     def policy(self, policy_id: str) -> Policy:
         """Return one policy.
@@ -234,11 +219,11 @@ class PolicyService:
             self._imported = fingerprint(policy_set)
         self.engine.activate(revision)
         self._look_for_functions()
-        if "reload_conflict" in self._troubles:
+        if "reload_conflict" in self.troubles:
             self.reload()  # the change may have ended what was in conflict
 
     def _write_back(self, policy_set: PolicySet) -> None:
-        refused = not _FILE_TROUBLES.isdisjoint(self._troubles)
+        refused = any(code in self.troubles for code in _FILE_TROUBLES)
         if self._file.path.exists() and (refused or self._file.changed()):
             what = "was refused and has to be mended first" if refused else "changed and is about to be read; try again"
             raise StateError(f"the policy file `{self._file.path}` {what}: writing it would lose what is in it")
@@ -282,7 +267,7 @@ class PolicyService:
     def _accept_file(self, document: Document, found: str) -> None:
         self._source = document.source
         self._imported = found
-        self._clear(*_FILE_TROUBLES)
+        self.troubles.clear(*_FILE_TROUBLES)
         self._look_for_functions()
 
     def _announce_changes(self, before: PolicySet, document: Document) -> None:
@@ -300,26 +285,21 @@ class PolicyService:
 
     def _refuse_file(self, why: str, errors: tuple[Diagnostic, ...]) -> None:
         detail = f"policy file `{self._file.path}` {why}"
-        told = self._troubles.get("reload_failed")
-        if told is not None and told.detail == detail:
-            return
-        log.error("%s; version %d stays in force", detail, self.revision.version)
-        self.events.record(
-            "RELOAD_FAILED",
-            {"source": str(self._file.path), "reason": detail, "errors": msgspec.to_builtins(errors)},
-        )
-        self._clear(*_FILE_TROUBLES - {"reload_failed"})
-        self._trouble("reload_failed", detail, errors)
+        self.troubles.clear("reload_conflict")
+        if self.troubles.add("reload_failed", detail, errors):
+            log.error("%s; version %d stays in force", detail, self.revision.version)
+            told = {"source": str(self._file.path), "reason": detail, "errors": msgspec.to_builtins(errors)}
+            self.events.record("RELOAD_FAILED", told)
 
     def _refuse_conflict(self) -> None:
         detail = (
             f"policy file `{self._file.path}` changed, and so did policies through the API since it was read;"
             " `file_wins` would let the file win"
         )
-        log.error("%s; version %d stays in force", detail, self.revision.version)
-        self.events.record("RELOAD_CONFLICT", {"source": str(self._file.path), "reason": detail})
-        self._clear(*_FILE_TROUBLES - {"reload_conflict"})
-        self._trouble("reload_conflict", detail)
+        self.troubles.clear("reload_failed")
+        if self.troubles.add("reload_conflict", detail):
+            log.error("%s; version %d stays in force", detail, self.revision.version)
+            self.events.record("RELOAD_CONFLICT", {"source": str(self._file.path), "reason": detail})
 
     def _look_for_functions(self) -> None:
         waiting = [
@@ -329,17 +309,11 @@ class PolicyService:
         ]
         if waiting:
             listed = ", ".join(f"`{policy_id}`" for policy_id in waiting)
-            self._trouble("function_unavailable", f"no function runtime is installed, so these policies deny: {listed}")
+            self.troubles.add(
+                "function_unavailable", f"no function runtime is installed, so these policies deny: {listed}"
+            )
         else:
-            self._clear("function_unavailable")
-
-    def _trouble(self, code: str, detail: str, errors: tuple[Diagnostic, ...] = ()) -> None:
-        old = self._troubles.get(code)
-        since = old.since if old and old.detail == detail else datetime.now(UTC)
-        self._troubles = {**self._troubles, code: Trouble(code=code, detail=detail, since=since, errors=errors)}
-
-    def _clear(self, *codes: str) -> None:
-        self._troubles = {key: trouble for key, trouble in self._troubles.items() if key not in codes}
+            self.troubles.clear("function_unavailable")
 
     def _record(self, event_type: str, policy_id: str) -> None:
         details: dict[str, Any] = {"policy_id": policy_id, "policy_version": self.revision.version}

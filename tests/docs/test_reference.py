@@ -25,6 +25,7 @@ from policy_engine.model.decision import Decision, Obligation, Observation, Rule
 from policy_engine.model.event import EVENT_TYPES
 from policy_engine.model.fact import FACTS
 from policy_engine.service import PolicyService
+from policy_engine.troubles import CODES
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -165,8 +166,8 @@ def test_kinds_of_errors() -> None:
 
 
 def test_readiness_codes() -> None:
-    codes = {constant(call.args[0]) for tree in source_trees("service.py") for call in calls(tree, "_trouble")}
-    assert codes == first_words(section("docs/operations.md", "Readiness"))
+    used = {constant(call.args[0]) for tree in source_trees("service.py") for call in calls(tree, "add")}
+    assert used == CODES.keys() == first_words(section("docs/operations.md", "Readiness"))
 
 
 def _imports(place: str) -> set[str]:

@@ -75,7 +75,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 def codes(service: PolicyService) -> list[str]:
-    return [trouble.code for trouble in service.troubles]
+    return [trouble.code for trouble in service.troubles.all()]
 
 
 def types(service: PolicyService) -> list[str]:
@@ -103,7 +103,7 @@ def test_a_broken_file_changes_nothing(
     break_it(policy_file)
     service.reload()
     assert (service.revision, service.policies) == before
-    (trouble,) = service.troubles
+    (trouble,) = service.troubles.all()
     assert trouble.code == "reload_failed"
     assert said in trouble.detail
     assert str(policy_file) in trouble.detail
@@ -115,7 +115,7 @@ def test_a_broken_file_changes_nothing(
     assert f"version {service.revision.version} stays in force" in caplog.text
     _restore(policy_file, content)
     service.reload()
-    assert service.troubles == ()
+    assert service.troubles.all() == ()
     assert service.revision == before[0]
     assert types(service)[-1] == "RELOAD_FAILED"
 
@@ -163,7 +163,7 @@ def test_what_means_the_same_is_no_change(
     policy_file.write_text(json.dumps(document, indent=1))
     service.reload()
     assert (service.revision, service.events.page()) == before
-    assert service.troubles == ()
+    assert service.troubles.all() == ()
 
 
 def test_a_number_of_another_kind_is_a_change(services: Services, policy_file: Path, document: Document) -> None:
@@ -219,7 +219,7 @@ def test_every_way_to_change_a_file_is_seen(
         versions.append(service.revision.version)
     assert versions == sorted(set(versions))
     assert not allows(service, 8080)
-    eventually(lambda: service.troubles == (), "nothing is wrong any more")
+    eventually(lambda: service.troubles.all() == (), "nothing is wrong any more")
 
 
 def test_a_mounted_directory_that_is_swapped(services: Services, tmp_path: Path, document: Document) -> None:
@@ -236,7 +236,7 @@ def test_a_mounted_directory_that_is_swapped(services: Services, tmp_path: Path,
     (tmp_path / "..next").rename(tmp_path / "..data")
     eventually(lambda: allows(service, 8082), "the other directory is in force")
     shutil.rmtree(tmp_path / "..1")
-    assert service.troubles == ()
+    assert service.troubles.all() == ()
 
 
 @pytest.mark.parametrize("about", ["missing", "empty", "unknown action", "a directory"])
@@ -251,7 +251,7 @@ def test_watching_tells_a_failure_once_and_recovers(
     eventually(lambda: look.call_count >= 5, "the watcher looked again")
     assert types(service).count("RELOAD_FAILED") == 1
     _restore(policy_file, with_port(document, 8081).encode())
-    eventually(lambda: allows(service, 8081) and not service.troubles, "the file is in force")
+    eventually(lambda: allows(service, 8081) and not service.troubles.all(), "the file is in force")
 
 
 def test_a_number_that_cannot_be_kept_is_not_used(
@@ -264,14 +264,14 @@ def test_a_number_that_cannot_be_kept_is_not_used(
     service.reload()
     assert service.revision == before
     assert codes(service) == ["reload_failed"]
-    assert "policy-version.json" in service.troubles[0].detail
-    assert "Not a directory" in service.troubles[0].detail
+    assert "policy-version.json" in service.troubles.all()[0].detail
+    assert "Not a directory" in service.troubles.all()[0].detail
     assert allows(service, 8080)
     (tmp_path / "data").unlink()
     (tmp_path / "data").mkdir()
     service.reload()
     assert allows(service, 8081)
-    assert service.troubles == ()
+    assert service.troubles.all() == ()
 
 
 def test_a_file_that_could_not_be_taken_over_is_tried_again(
@@ -284,7 +284,7 @@ def test_a_file_that_could_not_be_taken_over_is_tried_again(
     eventually(lambda: codes(service) == ["reload_failed"], "the failure is seen")
     (tmp_path / "data").unlink()
     (tmp_path / "data").mkdir()
-    eventually(lambda: allows(service, 8081) and not service.troubles, "the file is in force", seconds=6)
+    eventually(lambda: allows(service, 8081) and not service.troubles.all(), "the file is in force", seconds=6)
 
 
 # Changes through the API and in the file
@@ -299,7 +299,7 @@ def test_changes_on_both_sides_are_a_conflict(service: PolicyService, policy_fil
     service.reload()
     assert service.revision == before
     assert codes(service) == ["reload_conflict"]
-    assert "file_wins" in service.troubles[0].detail
+    assert "file_wins" in service.troubles.all()[0].detail
     assert types(service)[-1] == "RELOAD_CONFLICT"
     assert allows(service, 8080)
 
@@ -336,7 +336,7 @@ def test_a_conflict_ends_when_the_change_through_the_api_is_undone(
     policy_file.write_text(with_port(document, 8081))
     eventually(lambda: codes(service) == ["reload_conflict"], "the conflict is seen")
     service.delete("new")
-    eventually(lambda: allows(service, 8081) and not service.troubles, "the file is in force", seconds=6)
+    eventually(lambda: allows(service, 8081) and not service.troubles.all(), "the file is in force", seconds=6)
 
 
 def test_a_number_of_another_kind_is_a_conflict_too(services: Services, policy_file: Path, document: Document) -> None:
@@ -370,7 +370,7 @@ def test_the_file_wins_where_that_is_set(services: Services, policy_file: Path, 
     assert allows(service, 8081)
     assert "new" not in service.policies
     assert service.revision.version == before + 1
-    assert service.troubles == ()
+    assert service.troubles.all() == ()
     assert [kind for kind in types(service) if kind != "POLICY_APPLIED"][-2:] == ["POLICY_DELETED", "POLICY_UPDATED"]
 
 
@@ -380,7 +380,7 @@ def test_a_change_through_the_api_alone_is_no_conflict(service: PolicyService, p
     os.utime(policy_file)
     service.reload()
     assert service.revision == before
-    assert service.troubles == ()
+    assert service.troubles.all() == ()
 
 
 # The number of the version

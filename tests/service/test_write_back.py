@@ -69,7 +69,7 @@ def test_its_own_change_is_not_foreign(services: Services, policy_file: Path, mo
     eventually(lambda: read.called, "the file is read again")
     service.stop()
     assert (service.revision, service.events.page()) == before
-    assert service.troubles == ()
+    assert service.troubles.all() == ()
 
 
 def test_a_later_change_of_the_file_is_no_conflict(services: Services, policy_file: Path) -> None:
@@ -79,7 +79,7 @@ def test_a_later_change_of_the_file_is_no_conflict(services: Services, policy_fi
     document["policies"]["web"]["enabled"] = False
     policy_file.write_text(json.dumps(document))
     service.reload()
-    assert service.troubles == ()
+    assert service.troubles.all() == ()
     assert service.policies["web"].enabled is False
     assert "new" in service.policies
 

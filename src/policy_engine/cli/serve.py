@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import click
 
 from policy_engine.cli.output import fail, print_diagnostics
-from policy_engine.config import LOG_LEVELS, load_settings
+from policy_engine.config import LOG_LEVELS, Settings, load_settings
 from policy_engine.logs import configure_logging
 from policy_engine.model.errors import InvalidPolicyError, SettingsError, StateError
 from policy_engine.service import PolicyService
@@ -46,7 +47,7 @@ def serve(config_file: str | None, **flags: Any) -> None:
         for port in filter(None, (settings.port, settings.metrics_port)):
             _check_port(settings.host, port)
         configure_logging(settings)
-        PolicyService(settings)  # what would keep the worker from starting is better said here
+        _try_out(settings)
     except (SettingsError, StateError) as error:
         fail(str(error))
     except InvalidPolicyError as error:
@@ -59,6 +60,15 @@ def serve(config_file: str | None, **flags: Any) -> None:
     from policy_engine.http.server import serve as run  # noqa: PLC0415 - other commands need no web server
 
     run(settings)
+
+
+def _try_out(settings: Settings) -> None:
+    """Do once, silently, what the worker will do: what keeps it from starting is better said here."""
+    logging.disable(logging.CRITICAL)
+    try:
+        PolicyService(settings)
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _check_port(host: str, port: int) -> None:

@@ -23,9 +23,10 @@ def liveness() -> dict[str, Any]:
 def readiness(of: PolicyService) -> dict[str, Any]:
     """Return whether the service is well; one that is degraded still answers checks, from the last good policies."""
     revision = of.revision
+    reasons = of.troubles.all()
     return {
-        "status": "degraded" if of.troubles else "ready",
-        "reasons": of.troubles,
+        "status": "degraded" if reasons else "ready",
+        "reasons": reasons,
         "policy_version": revision.version,
         "revision_digest": revision.digest,
         "policies": len(of.policies),
