@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.conftest import DOCUMENT
-from tests.service.running import DEADLINE_SECONDS, Running
+from tests.conftest import DOCUMENT, Processes
+from tests.service.running import DEADLINE_SECONDS, Running, eventually
 
 LIMIT = 200_000
 ALLOWED = {"policy_type": "network_security", "context": {"protocol": "tcp", "dst_port": 8080}}
@@ -155,3 +155,10 @@ def test_it_ends_when_it_is_told_to(tmp_path: Any) -> None:
     started = Running.start(tmp_path, {"POLICY_FILE": str(policy_file)})
     assert started.stop() == 0
     assert not started.alive()
+
+
+def test_no_orphan_keeps_the_port(processes: Processes) -> None:
+    started = processes()
+    started.process.kill()
+    started.process.wait(DEADLINE_SECONDS)
+    eventually(lambda: not started.alive(), "nobody answers for a service that was killed")

@@ -6,6 +6,7 @@ import gc
 import logging
 import multiprocessing
 import os
+import time
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 _SECRETS = ("POLICY_ADMIN_KEY",)
 _PROBE_TIMEOUT_SECONDS = 5
+_PARENT_CHECK_SECONDS = 1
 
 
 def serve(settings: Settings) -> None:
@@ -55,6 +57,7 @@ def serve(settings: Settings) -> None:
 
 def _load(settings: Settings) -> Application:
     """Build the app in the process that serves it."""
+    Thread(target=_follow_parent, args=(os.getppid(),), name="follow-parent", daemon=True).start()
     configure_logging(settings)
     service = PolicyService(settings)
     service.start()
@@ -70,6 +73,16 @@ def _load(settings: Settings) -> Application:
         settings.port,
     )
     return cast("Application", create_app(service).wsgi_app)
+
+
+def _follow_parent(parent: int) -> None:
+    """End this process when the one that started it is gone: an orphan would keep the port.
+
+    Nothing is lost by an end like this: what was acknowledged has reached the disk.
+    """
+    while os.getppid() == parent:
+        time.sleep(_PARENT_CHECK_SECONDS)
+    os._exit(1)
 
 
 def start_probes(service: PolicyService, host: str, port: int) -> ThreadingHTTPServer:
