@@ -38,6 +38,8 @@ ALIASES = {
     "dest_type": "dst_type",
 }
 ABSENT = object()
+KEY_TYPES = ("bool", "int", "double", "string")
+"""What a map may be asked for; all its keys are strings."""
 PYTHON_TYPES = {"bool": bool, "int": int, "double": float, "string": str, "list": list, "map": dict}
 
 
@@ -241,10 +243,14 @@ class Evaluator:
         segments = node.operand.segments
         if walk(self._parameters, segments) is not ABSENT or spelled(segments) in self._facts:
             return True
-        outer = spelled(segments[:-1])
-        holder = self._found(outer)
+        try:
+            holder = self._found(spelled(segments[:-1]))
+        except Failure as failure:
+            if failure.kind == "missing" and isinstance(walk(self._parameters, segments[:-1]), dict):
+                return False
+            raise Failure(failure.kind, spelled(segments)) from None
         if not isinstance(holder, dict):
-            raise Failure("wrong_type", outer)
+            raise Failure("wrong_type", spelled(segments))
         return segments[-1] in holder
 
     def _select(self, node: Select) -> Any:
@@ -258,14 +264,14 @@ class Evaluator:
     def _index(self, node: Index) -> Any:
         holder, index = self.value(node.operand), self.value(node.index)
         kinds = (type_name(holder), type_name(index))
-        if kinds == ("list", "int"):
+        if kinds[0] == "list" and kinds[1] in ("int", "double") and index % 1 == 0:
             if not 0 <= index < len(holder):
                 self._fail("index_out_of_range", node)
-        elif kinds == ("map", "string"):
-            if index not in holder:
-                self._fail("no_such_key", node)
-        else:
+            return holder[int(index)]
+        if kinds[0] != "map" or kinds[1] not in KEY_TYPES:
             self._fail("wrong_type", node)
+        if not isinstance(index, str) or index not in holder:
+            self._fail("no_such_key", node)
         return holder[index]
 
     def _unary(self, node: Unary) -> Any:
@@ -292,7 +298,7 @@ class Evaluator:
             return self._contained(left, right, node)
         kinds = (type_name(left), type_name(right))
         if operator in ("<", "<=", ">", ">="):
-            if not (kinds[0] == kinds[1] and kinds[0] in ("string", "bool") or set(kinds) <= {"int", "double"}):
+            if kinds not in {("string", "string"), ("bool", "bool")} and not set(kinds) <= {"int", "double"}:
                 self._fail("wrong_type", node)
             return {"<": left < right, "<=": left <= right, ">": left > right, ">=": left >= right}[operator]
         if operator == "+" and kinds in {("string", "string"), ("list", "list")}:
@@ -306,18 +312,17 @@ class Evaluator:
     def _contained(self, item: Any, holder: Any, node: Binary) -> bool:
         if isinstance(holder, list):
             return any(same(item, element) for element in holder)
-        if not isinstance(holder, dict) or not isinstance(item, str):
+        if not isinstance(holder, dict) or type_name(item) not in KEY_TYPES:
             self._fail("wrong_type", node)
-        return item in holder
+        return isinstance(item, str) and item in holder
 
     def _whole(self, operator: str, left: int, right: int, node: Binary) -> int:
         if operator in "/%":
             if right == 0:
                 self._fail("divide_by_zero", node)
             quotient = abs(left) // abs(right)
-            if (left < 0) != (right < 0):
-                quotient = -quotient
-            return self._int64(quotient if operator == "/" else left - right * quotient, node)
+            quotient = self._int64(-quotient if (left < 0) != (right < 0) else quotient, node)
+            return quotient if operator == "/" else left - right * quotient
         return self._int64({"+": left + right, "-": left - right, "*": left * right}[operator], node)
 
     def _real(self, operator: str, left: float, right: float) -> float:
@@ -333,6 +338,8 @@ class Evaluator:
     def _call(self, node: Call) -> Any:
         values = [self.value(argument) for argument in node.arguments]
         kinds = [type_name(value) for value in values]
+        if node.function in ("int", "double"):
+            return self._converted(node, values[0], kinds[0])
         match node.function, kinds:
             case "size", ["string" | "list" | "map"]:
                 return len(values[0])
@@ -342,18 +349,19 @@ class Evaluator:
                 return values[0].endswith(values[1])
             case "contains", ["string", "string"]:
                 return values[1] in values[0]
-            case "double", ["int" | "double"]:
-                return float(values[0])
-            case "int", ["int" | "double"]:
-                if not INT_MIN <= values[0] <= INT_MAX:
-                    self._fail("overflow", node)
-                return int(values[0])
-            case "int", ["string"]:
-                if re.fullmatch(r"-?[0-9]+", values[0]) is None:
-                    self._fail("invalid_argument", node)
-                return self._int64(int(values[0]), node)
-        if node.function not in ("size", "startsWith", "endsWith", "contains", "double", "int"):
-            raise AssertionError(f"the generator makes no {node.function}()")
-        if node.function == "double" and kinds == ["string"]:
-            raise AssertionError("the generator makes no double() of a string")
-        self._fail("wrong_type", node)
+        assert node.function in ("size", "startsWith", "endsWith", "contains"), node.function
+        return self._fail("wrong_type", node)
+
+    def _converted(self, node: Call, value: Any, kind: str) -> Any:
+        if kind == "string":
+            digits = r"-?[0-9]+" if node.function == "int" else r"-?[0-9]+(\.[0-9]+)?"
+            if re.fullmatch(digits, value) is None:
+                self._fail("invalid_argument", node)
+            return self._int64(int(value), node) if node.function == "int" else float(value)
+        if kind not in ("int", "double"):
+            self._fail("wrong_type", node)
+        if node.function == "double":
+            return float(value)
+        if not INT_MIN <= value <= INT_MAX:
+            self._fail("overflow", node)
+        return int(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import ipaddress
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -54,11 +55,28 @@ ACTIONS = {
     },
 }
 ALLOWING_TYPES = (
-    "fl_client_training fl_client_evaluation fl_client_selection fl_server_control fl_server_client_filter "
-    "fl_server_aggregation fl_training_parameters fl_performance trust_reputation security security_monitoring "
-    "data_privacy resource_control network_qos temporal_control performance_optimization reliability "
-    "reliability_management compliance_control load_management demonstration"
-).split()
+    "fl_client_training",
+    "fl_client_evaluation",
+    "fl_client_selection",
+    "fl_server_control",
+    "fl_server_client_filter",
+    "fl_server_aggregation",
+    "fl_training_parameters",
+    "fl_performance",
+    "trust_reputation",
+    "security",
+    "security_monitoring",
+    "data_privacy",
+    "resource_control",
+    "network_qos",
+    "temporal_control",
+    "performance_optimization",
+    "reliability",
+    "reliability_management",
+    "compliance_control",
+    "load_management",
+    "demonstration",
+)
 BUILT_IN: dict[str, dict[str, Any]] = {
     "network_security": {"combining": "first-applicable", "default": "deny", "required": ["protocol"]},
     "fl_client_start": {"default": "deny"},
@@ -95,6 +113,7 @@ class Request:
 class Type:
     """What holds for one type; `known` is whether it is built in or declared."""
 
+    name: str
     known: bool
     combining: str
     default: str
@@ -166,8 +185,8 @@ def normalised(context: Any) -> dict[str, Any]:
     check_nested(context, 1)
     renamed: dict[str, Any] = {}
     for key, value in context.items():
-        name = ALIASES.get(key, key)
-        if name in renamed and not same(renamed[name], value):
+        name = str(ALIASES.get(key, key))
+        if name in renamed and json.dumps(renamed[name], sort_keys=True) != json.dumps(value, sort_keys=True):
             raise InvalidRequestError("", f"two values for {name}")
         renamed[name] = value
     return renamed
@@ -350,6 +369,7 @@ def resolve(document: Mapping[str, Any], name: str) -> Type:
     required = [*own.get("required", built_in.get("required", [])), *every.get("required", [])]
     attributes = [*every.get("attributes", {}).items(), *own.get("attributes", {}).items()]
     return Type(
+        name=name,
         known=name in BUILT_IN or (name != "*" and name in types),
         combining=first("combining", "deny-overrides"),
         default=first("default", "deny"),
@@ -396,10 +416,10 @@ def decide(
     enabled = [policy for policy in policies if policy.get("enabled", True)]
     enabled.sort(key=lambda policy: (-policy.get("priority", 100), policy["id"]))
     enforced = [policy for policy in enabled if policy.get("mode", "enforce") == "enforce"]
-    outcome = combined(enforced, policy_type, kind, request, functions or {}, len(enforced), None)
+    outcome = combined(enforced, kind, request, functions or {}, checked=len(enforced))
     if len(enforced) == len(enabled):
         return outcome
-    other = combined(enabled, policy_type, kind, request, functions or {}, len(enforced), None)
+    other = combined(enabled, kind, request, functions or {}, checked=len(enforced))
     shadow = ShadowOutcome(
         allowed=other.allowed,
         decision=other.decision,
@@ -409,7 +429,7 @@ def decide(
         rule_index=other.rule_index,
         differs=other.allowed != outcome.allowed,
     )
-    return combined(enforced, policy_type, kind, request, functions or {}, len(enforced), shadow)
+    return combined(enforced, kind, request, functions or {}, checked=len(enforced), shadow=shadow)
 
 
 def judged(policies: list[dict[str, Any]], kind: Type, request: Request, functions: Functions) -> list[Rule]:
@@ -428,12 +448,12 @@ def judged(policies: list[dict[str, Any]], kind: Type, request: Request, functio
 
 def combined(
     policies: list[dict[str, Any]],
-    policy_type: str,
     kind: Type,
     request: Request,
     functions: Functions,
+    *,
     checked: int,
-    shadow: ShadowOutcome | None,
+    shadow: ShadowOutcome | None = None,
 ) -> Outcome:
     rules = judged(policies, kind, request, functions)
     denies = [rule for rule in rules if rule.denies]
@@ -448,7 +468,7 @@ def combined(
         parameters.update(denies[0].parameters)
     return answer(
         allowed,
-        named.reason if named else default_reason(policy_type, kind),
+        named.reason if named else default_reason(kind),
         code_of(named) if named else f"default_{kind.default}",
         policy_id=named.policy["id"] if named else None,
         policy_name=named.name if named else None,
@@ -471,9 +491,9 @@ def combined(
     )
 
 
-def default_reason(policy_type: str, kind: Type) -> str:
+def default_reason(kind: Type) -> str:
     word = "allowed" if kind.default == "allow" else "denied"
-    return f"no rule of type `{policy_type}` decides: {word} by default"
+    return f"no rule of type `{kind.name}` decides: {word} by default"
 
 
 def code_of(rule: Rule) -> str:

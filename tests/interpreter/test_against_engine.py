@@ -8,6 +8,7 @@ import os
 import random
 import re
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ from policy_engine.engine.explain import explain
 from policy_engine.engine.program import Program, compile_program
 from policy_engine.language.document import read_document
 from policy_engine.model.decision import Outcome
+from policy_engine.model.diagnostic import Diagnostic
 from policy_engine.model.errors import InvalidPolicyError, InvalidRequestError
 from policy_engine.model.policy import PolicySet
 
@@ -48,17 +50,28 @@ def seed_of_this_run() -> int:
 
 def accepted(document: dict[str, Any], tally: Counter[str]) -> PolicySet:
     """Read a document; conditions that are certain to fail are taken out of it first."""
-    while True:
-        try:
-            return read_document(document).policy_set
-        except InvalidPolicyError as refused:
-            doubtful = {
-                re.fullmatch(r"/policies/([^/]+)/rules/(\d+)(/.*condition)?", error.pointer) for error in refused.errors
-            }
-            assert None not in doubtful, refused
-            for place in {found.groups()[:2] for found in doubtful if found is not None}:
-                drop_condition(document["policies"], *place)
-                tally["refused conditions"] += 1
+    errors = faults(document)
+    while errors:
+        for policy, index in {place_of(error) for error in errors}:
+            drop_condition(document["policies"], policy, index)
+            tally["refused conditions"] += 1
+        errors = faults(document)
+    return read_document(document).policy_set
+
+
+def faults(document: dict[str, Any]) -> Sequence[Diagnostic]:
+    try:
+        read_document(document)
+    except InvalidPolicyError as refused:
+        return refused.errors
+    return ()
+
+
+def place_of(error: Diagnostic) -> tuple[str, str]:
+    """The policy and the rule of a condition that is refused; a document has no other faults."""
+    found = re.fullmatch(r"/policies/([^/]+)/rules/(\d+)(/.*condition)?", error.pointer)
+    assert found is not None, error
+    return found[1], found[2]
 
 
 def drop_condition(policies: Any, policy: str, index: str) -> None:

@@ -17,6 +17,13 @@ def is_fact(attribute: str) -> bool:
     return attribute in FACTS
 
 
+def is_below_fact(attribute: str) -> bool:
+    """Whether a path goes into a reserved fact, where neither a fact nor a claim can be."""
+    segments = attribute.split(".")
+    heads = (".".join(segments[:count]) for count in range(1, len(segments)))
+    return any(head in FACTS and FACTS[head].reserved for head in heads)
+
+
 def read_path(context: Context, path: tuple[str, ...]) -> Any:
     """Return the value at a path of a context, None when it is absent."""
     value: Any = context
@@ -47,6 +54,8 @@ def reader(attribute: str) -> Read:
         value = facts.get(attribute)
         return claimed(context, facts) if value is None else value
 
+    if is_below_fact(attribute):
+        return fact_only  # facts have no parts, and what the caller puts there is not the fact
     if fact is None:
         return claimed
     return fact_only if fact.reserved else fact_first

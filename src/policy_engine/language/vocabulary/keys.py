@@ -20,6 +20,9 @@ def kind_of(attribute: str) -> Kind:
 
 def canonical(key: str) -> str:
     """Return a match key with its spelling variant resolved."""
+    head, dot, rest = key.partition(".")
+    if dot:
+        return f"{ALIASES.get(head, head)}.{rest}"
     if key.endswith(_RANGE):
         stem = key.removesuffix(_RANGE)
         return ALIASES.get(stem, stem) + _RANGE
