@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 THRESHOLDS = Path(__file__).with_name("thresholds.toml")
 
@@ -14,14 +16,14 @@ class Threshold:
     """What a figure has to keep to."""
 
     description: str
-    at_most: float | None = None
-    at_least: float | None = None
+    max: float | None = None
+    min: float | None = None
 
     def holds(self, figure: float) -> bool:
-        return (self.at_most is None or figure <= self.at_most) and (self.at_least is None or figure >= self.at_least)
+        return (self.max is None or figure <= self.max) and (self.min is None or figure >= self.min)
 
     def __str__(self) -> str:
-        return f"<= {self.at_most:g}" if self.at_most is not None else f">= {self.at_least:g}"
+        return f"<= {self.max:,g}" if self.max is not None else f">= {self.min:,g}"
 
 
 def read_thresholds() -> dict[str, Threshold]:
@@ -29,24 +31,41 @@ def read_thresholds() -> dict[str, Threshold]:
     return {name: Threshold(**entry) for name, entry in content.items()}
 
 
+def suite_of(name: str) -> str:
+    """Return the suite a figure belongs to: its first word."""
+    return name.partition(":")[0].partition(" ")[0]
+
+
 class Report:
     """The figures of one run."""
 
     def __init__(self) -> None:
         self.figures: dict[str, float] = {}
+        self._units: dict[str, str] = {}
         self._thresholds = read_thresholds()
 
-    def add(self, name: str, figure: float, unit: str = "") -> None:
+    def add(self, name: str, figure: float, unit: str = "", remark: str = "") -> None:
         """Note a figure and print it beside its threshold."""
         self.figures[name] = figure
+        self._units[name] = unit
         threshold = self._thresholds.get(name)
         verdict = "" if threshold is None else f"{threshold!s:>12}  {'ok' if threshold.holds(figure) else 'FAIL'}"
-        print(f"  {name:<46}{figure:>12,.2f} {unit:<12}{verdict}", flush=True)
+        print(f"  {name:<46}{figure:>12,.2f} {f'{unit} {remark}':<14}{verdict}".rstrip(), flush=True)
 
-    def failures(self) -> list[str]:
-        """Return the names of the figures that were measured and do not hold."""
+    def failures(self, suites: Collection[str]) -> list[str]:
+        """Return what does not hold in the suites that ran; a threshold that was not measured does not hold."""
         return [
-            name
-            for name, figure in self.figures.items()
-            if name in self._thresholds and not self._thresholds[name].holds(figure)
+            name if name in self.figures else f"{name} (not measured)"
+            for name, threshold in self._thresholds.items()
+            if suite_of(name) in suites and (name not in self.figures or not threshold.holds(self.figures[name]))
         ]
+
+    def as_json(self) -> dict[str, dict[str, Any]]:
+        """Return every figure with its unit and, where there is one, its threshold and whether it holds."""
+        entries: dict[str, dict[str, Any]] = {}
+        for name, figure in self.figures.items():
+            entries[name] = {"median": figure, "unit": self._units[name]}
+            threshold = self._thresholds.get(name)
+            if threshold is not None:
+                entries[name] |= {"threshold": str(threshold), "ok": threshold.holds(figure)}
+        return entries

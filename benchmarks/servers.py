@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
@@ -18,6 +18,7 @@ from urllib.request import urlopen
 from policy_engine.config import Settings
 
 START_SECONDS = 20
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +63,27 @@ def granian(target: str) -> Iterator[Server]:
 @contextmanager
 def _running(command: list[str], port: int, path: str) -> Iterator[Server]:
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("POLICY_", "NODE_IP_"))}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=quiet, stderr=quiet) as process:
         try:
             _wait(f"http://127.0.0.1:{port}{path}", process)
             yield Server(process.pid, port)
         finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            _stop(process)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End a server; if it does not listen, its workers too, which would keep the port."""
+    if process.poll() is not None:
+        return
+    tree = _tree(process.pid)
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        for pid in tree:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
@@ -89,12 +101,17 @@ def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
 
 def proportional_memory(pid: int) -> float:
     """Return the PSS of a process and its descendants in MB (Linux)."""
-    total = 0.0
-    pending = [pid]
-    while pending:
-        current = pending.pop()
-        rollup = Path(f"/proc/{current}/smaps_rollup").read_text(encoding="ascii")
-        total += next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")) / 1024
-        children = Path(f"/proc/{current}/task/{current}/children").read_text(encoding="ascii")
-        pending.extend(int(child) for child in children.split())
-    return total
+    kilobytes = 0
+    for one in _tree(pid):
+        rollup = Path(f"/proc/{one}/smaps_rollup").read_text(encoding="ascii")
+        kilobytes += next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+    return kilobytes / 1024
+
+
+def _tree(pid: int) -> list[int]:
+    """Return a process and its descendants, whichever of their threads started them."""
+    found = [pid]
+    for one in found:
+        for children in Path(f"/proc/{one}/task").glob("*/children"):
+            found.extend(int(child) for child in children.read_text(encoding="ascii").split())
+    return found
