@@ -22,7 +22,7 @@ WHOLE = column._BUDGET_BITS
 def check(kind: TypeProgram, context: dict[str, Any], facts: dict[str, Any], shown: str) -> Counter[str]:
     """Judge every rule and compare: what is ruled out does not apply, what is certain does."""
     tally: Counter[str] = Counter()
-    rules, doubtful = kind.index.classify(context, facts)
+    rules, doubtful = kind.whole.index.classify(context, facts)
     for number, rule in enumerate(kind.rules):
         bit = 1 << (len(kind.rules) - 1 - number)
         judgement = rule.judge(context, facts)
@@ -130,7 +130,7 @@ def test_a_column_forgets_nothing_and_grows_no_further(monkeypatch: pytest.Monke
     for port in range(90, 210):
         for _ in range(2):
             check(kind, {"dst_port": port}, {}, "remembered")
-    remembered = [item._remembered for item in kind.index.columns if isinstance(item, column.IntervalColumn)]
+    remembered = [item._remembered for item in kind.whole.index.columns if isinstance(item, column.IntervalColumn)]
     assert [len(item) for item in remembered] == [3]
 
 
@@ -139,6 +139,6 @@ def test_more_attributes_than_columns_are_judged() -> None:
     rules += [{"action": "deny", "condition": f"c{number} > 1"} for number in range(40)]
     document = {"types": {"t": {"default": "allow"}}, "policies": {"p": {"type": "t", "rules": rules}}}
     kind = compile_program(read_document(document).policy_set).types["t"]
-    assert len(kind.index.columns) == 24 + 12
+    assert len(kind.whole.index.columns) == 24 + 12
     for number in range(40):
         check(kind, {f"a{number}": 1, f"b{number}": 1, f"c{number}": 2}, {}, f"attribute {number}")

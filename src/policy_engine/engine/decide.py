@@ -6,9 +6,13 @@ from typing import Any
 
 from policy_engine.engine.attribute import Context, Facts
 from policy_engine.engine.combine import combine, decides, missing, undeclared
-from policy_engine.engine.program import REMEMBERED, Program, TypeProgram
+from policy_engine.engine.program import Program, TypeProgram
 from policy_engine.engine.rule import Judgement
+from policy_engine.engine.section import Section
 from policy_engine.model.decision import Outcome, ShadowOutcome
+
+REMEMBERED = 2048
+"""How many outcomes of a section are kept, by the set of rules that led to them."""
 
 
 def decide(program: Program, policy_type: str, context: Context, facts: Facts) -> Outcome:
@@ -29,33 +33,35 @@ def decide_type(kind: TypeProgram, context: Context, facts: Facts) -> Outcome:
     for name, read in kind.required:
         if read(context, facts) is None:
             return missing(name)
-    outcome = _answer(kind, context, facts)
-    return outcome if kind.shadow is None else with_shadow(outcome, _answer(kind.shadow, context, facts))
+    outcome = _answer(kind.section(context, facts), context, facts)
+    if kind.shadow is None:
+        return outcome
+    return with_shadow(outcome, _answer(kind.shadow.section(context, facts), context, facts))
 
 
-def _answer(kind: TypeProgram, context: Context, facts: Facts) -> Outcome:
-    rules, doubtful = kind.index.classify(context, facts)
-    if kind.first_applicable:
+def _answer(section: Section, context: Context, facts: Facts) -> Outcome:
+    rules, doubtful = section.index.classify(context, facts)
+    if section.first_applicable:
         length = rules.bit_length()
         if doubtful.bit_length() < length or not length:
-            settled = kind.answers[length]
+            settled = section.answers[length]
             if settled is not None:
                 return settled
-        return combine(kind.spec, _until_decided(kind, rules, doubtful, context, facts), kind.policies_checked)
+        return combine(section.spec, _until_decided(section, rules, doubtful, context, facts), section.policies_checked)
     if not doubtful:
-        known = kind.remembered.get(rules)
-        return _remember(kind, rules) if known is None else known
-    return _settle(kind, rules, doubtful, context, facts)
+        known = section.remembered.get(rules)
+        return _remember(section, rules) if known is None else known
+    return _settle(section, rules, doubtful, context, facts)
 
 
-def _until_decided(kind: TypeProgram, rules: int, doubtful: int, context: Context, facts: Facts) -> list[Judgement]:
+def _until_decided(section: Section, rules: int, doubtful: int, context: Context, facts: Facts) -> list[Judgement]:
     """Judge rules in order until one decides."""
     judged: list[Judgement] = []
     while rules:
         length = rules.bit_length()
         bit = 1 << (length - 1)
         rules ^= bit
-        rule = kind.rule_at(length)
+        rule = section.rule_at(length)
         judgement = rule.judge(context, facts) if doubtful & bit else rule.applies
         if judgement is not None:
             judged.append(judgement)
@@ -64,40 +70,40 @@ def _until_decided(kind: TypeProgram, rules: int, doubtful: int, context: Contex
     return judged
 
 
-def _settle(kind: TypeProgram, rules: int, doubtful: int, context: Context, facts: Facts) -> Outcome:
+def _settle(section: Section, rules: int, doubtful: int, context: Context, facts: Facts) -> Outcome:
     """Judge the doubtful rules, then combine them with those that apply for sure."""
     special: dict[int, Judgement] = {}
     while doubtful:
         length = doubtful.bit_length()
         bit = 1 << (length - 1)
         doubtful ^= bit
-        rule = kind.rule_at(length)
+        rule = section.rule_at(length)
         judgement = rule.judge(context, facts)
         if judgement is None:
             rules ^= bit
         elif judgement is not rule.applies:
             special[length] = judgement
     if special:
-        return combine(kind.spec, _judged(kind, rules, special), kind.policies_checked)
-    known = kind.remembered.get(rules)
-    return _remember(kind, rules) if known is None else known
+        return combine(section.spec, _judged(section, rules, special), section.policies_checked)
+    known = section.remembered.get(rules)
+    return _remember(section, rules) if known is None else known
 
 
-def _judged(kind: TypeProgram, rules: int, special: dict[int, Judgement]) -> list[Judgement]:
+def _judged(section: Section, rules: int, special: dict[int, Judgement]) -> list[Judgement]:
     """Return the judgements of a set of rules in candidate order."""
     judged: list[Judgement] = []
     while rules:
         length = rules.bit_length()
         rules ^= 1 << (length - 1)
-        judged.append(special.get(length) or kind.rule_at(length).applies)
+        judged.append(special.get(length) or section.rule_at(length).applies)
     return judged
 
 
-def _remember(kind: TypeProgram, rules: int) -> Outcome:
+def _remember(section: Section, rules: int) -> Outcome:
     """Combine rules that all apply; the outcome depends on the set alone, so it is kept."""
-    outcome = combine(kind.spec, _judged(kind, rules, {}), kind.policies_checked)
-    if len(kind.remembered) < REMEMBERED:
-        kind.remembered[rules] = outcome
+    outcome = combine(section.spec, _judged(section, rules, {}), section.policies_checked)
+    if len(section.remembered) < REMEMBERED:
+        section.remembered[rules] = outcome
     return outcome
 
 

@@ -50,7 +50,7 @@ def _judge_all(kind: TypeProgram, context: Context, facts: Facts) -> tuple[Outco
     for rule in kind.rules:
         judgement = rule.judge(context, facts)
         judged[rule.policy.id, rule.index] = judgement
-        if kind.first_applicable and judgement is not None and decides(judgement):
+        if kind.whole.first_applicable and judgement is not None and decides(judgement):
             break
     counted = [judgement for judgement in judged.values() if judgement is not None]
     return combine(kind.spec, counted, kind.policies_checked), judged

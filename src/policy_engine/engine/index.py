@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import TypeAlias, TypeVar
 
 from policy_engine.engine.attribute import is_fact
@@ -44,12 +44,20 @@ class RuleIndex:
             judged before one can say so.
     """
 
-    def __init__(self, rules: Sequence[CompiledRule], attributes: Mapping[str, str]) -> None:
-        """Index rules in candidate order; `attributes` are the declared types of the policy type."""
+    def __init__(
+        self, rules: Sequence[CompiledRule], attributes: Mapping[str, str], settled: str | None = None
+    ) -> None:
+        """Index rules in candidate order.
+
+        Args:
+            rules: The rules.
+            attributes: The declared types of the policy type.
+            settled: An attribute that rules out none of them, because they were chosen by its value.
+        """
         size = len(rules)
         self.everything = (1 << size) - 1
         bits = {rule: 1 << (size - 1 - number) for number, rule in enumerate(rules)}
-        matched = _most_used(_clauses(rules), MAX_MATCH_COLUMNS)
+        matched = _most_used(_clauses(rules, settled), MAX_MATCH_COLUMNS)
         compared = _most_used(_comparisons(rules, attributes), MAX_THRESHOLD_COLUMNS)
         matching: list[Column] = []
         for attribute, users in matched.items():
@@ -60,7 +68,7 @@ class RuleIndex:
         for attribute, tests in compared.items():
             entries = [(bits[rule], items) for rule, items in tests]
             comparing.append(ThresholdColumn(attribute, entries, self.everything, attributes.get(attribute)))
-        unindexed = union(bits[rule] for rule in rules if not _matches_covered(rule, matched))
+        unindexed = union(bits[rule] for rule in rules if not _matches_covered(rule, {*matched, settled}))
         self.uncovered = unindexed | union(bits[rule] for rule in rules if not _conditions_covered(rule, compared))
         self.columns = (*matching, *comparing)
         self.uncovered |= union(column.doubtful for column in self.columns)
@@ -69,13 +77,14 @@ class RuleIndex:
         )
 
 
-def _clauses(rules: Sequence[CompiledRule]) -> dict[str, Users]:
-    """Return for each attribute the rules that match it, with their clauses on it."""
+def _clauses(rules: Sequence[CompiledRule], settled: str | None) -> dict[str, Users]:
+    """Return for each attribute that is not settled the rules that match it, with their clauses on it."""
     found: dict[str, Users] = defaultdict(list)
     for rule in rules:
         grouped: dict[str, list[Clause]] = defaultdict(list)
         for clause in rule.rule.clauses:
-            grouped[clause.attribute].append(clause)
+            if clause.attribute != settled:
+                grouped[clause.attribute].append(clause)
         for attribute, clauses in grouped.items():
             found[attribute].append((rule, clauses))
     return found
@@ -108,7 +117,7 @@ def _most_used(found: dict[str, list[T]], limit: int) -> dict[str, list[T]]:
     return dict(sorted(found.items(), key=lambda item: -len(item[1]))[:limit])
 
 
-def _matches_covered(rule: CompiledRule, matched: Mapping[str, object]) -> bool:
+def _matches_covered(rule: CompiledRule, matched: Container[str | None]) -> bool:
     """Whether every match key of a rule has a column."""
     return not isinstance(rule, FunctionRule) and all(clause.attribute in matched for clause in rule.rule.clauses)
 

@@ -5,20 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
-from policy_engine.engine.attribute import Read, reader
-from policy_engine.engine.combine import combine
-from policy_engine.engine.index import RuleIndex
+from policy_engine.engine.attribute import Context, Facts, Read, reader
 from policy_engine.engine.rule import CompiledRule, FunctionRule, PolicyFunction
+from policy_engine.engine.section import Section, divide
 from policy_engine.language.binding import bind
 from policy_engine.language.condition import ConditionError
 from policy_engine.model.decision import Outcome
 from policy_engine.model.diagnostic import Diagnostic, pointer
 from policy_engine.model.errors import InvalidPolicyError
 from policy_engine.model.fact import FACTS
-from policy_engine.model.policy import Combining, Effect, Policy, PolicySet, TypeSpec
-
-REMEMBERED = 4096
-"""How many outcomes of a type are kept, by the set of rules that led to them."""
+from policy_engine.model.policy import Policy, PolicySet, TypeSpec
 
 _NAMES = frozenset(FACTS)
 
@@ -31,6 +27,8 @@ class TypeProgram:
         policies: The candidates, in order.
         policies_checked: How many they are.
         shadow: The same type with its shadow policies enforced; None when it has none.
+        whole: All rules.
+        division: The rules by the values of one attribute; None when there are too few, or no attribute divides them.
     """
 
     def __init__(
@@ -46,22 +44,19 @@ class TypeProgram:
         self.policies_checked = len(self.policies)
         self.shadow = shadow
         self.required: tuple[tuple[str, Read], ...] = tuple((name, reader(name)) for name in spec.required)
-        self.index = RuleIndex(self.rules, spec.attributes)
-        self.first_applicable = spec.combining is Combining.FIRST_APPLICABLE
-        self.remembered: dict[int, Outcome] = {}
-        self.answers = self._prebuilt() if self.first_applicable else ()
+        outcomes: dict[CompiledRule, Outcome] = {}
+        self.whole = Section(spec, self.policies_checked, self.rules, outcomes)
+        self.division = divide(spec, self.policies_checked, self.rules, outcomes)
 
-    def _prebuilt(self) -> tuple[Outcome | None, ...]:
-        """Return, by the bit length of a set of rules, the outcome that its first rule alone settles."""
-        answers: list[Outcome | None] = [combine(self.spec, (), self.policies_checked)]
-        for rule in reversed(self.rules):
-            settles = rule.effect in (Effect.ALLOW, Effect.DENY)
-            answers.append(combine(self.spec, (rule.applies,), self.policies_checked) if settles else None)
-        return tuple(answers)
-
-    def rule_at(self, length: int) -> CompiledRule:
-        """Return the first rule of a set of rules with this bit length."""
-        return self.rules[len(self.rules) - length]
+    def section(self, context: Context, facts: Facts) -> Section:
+        """Return the rules that have to be looked at for a request."""
+        division = self.division
+        if division is None:
+            return self.whole
+        value = division.read(context, facts)
+        if value.__class__ is str:
+            return division.named.get(value, division.other)
+        return division.other if value is None else self.whole
 
     @cached_property
     def reads(self) -> frozenset[str]:
