@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from policy_engine.engine.combine import undeclared
 from policy_engine.engine.context import normalise
-from policy_engine.engine.decide import decide_type
+from policy_engine.engine.decide import decide
 from policy_engine.engine.explain import explain as explain_request
 from policy_engine.engine.program import Program, TypeProgram, compile_program
 from policy_engine.engine.rule import PolicyFunction
@@ -225,7 +225,7 @@ class PolicyEngine:
             if explain:
                 outcome, trace = explain_request(revision.program, policy_type, context, facts)
             else:
-                outcome = decide_type(plan.kind, context, facts)
+                outcome = decide(revision.program, policy_type, context, facts)
             if plan.reusable and not simulated:
                 valid_until = now + self._reuse
                 if not plan.timeless:

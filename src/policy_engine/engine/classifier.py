@@ -17,6 +17,9 @@ from policy_engine.model.fact import FACTS
 Classify: TypeAlias = Callable[[Context, Facts], tuple[int, int]]
 """From a context and the facts to the rules that may apply and the doubtful ones among them."""
 
+RARE = 10
+"""A comparison that fewer than one in so many rules make is skipped when none of the rules that are left makes it."""
+
 _WORD = re.compile(r"[a-z_]+")
 
 _FRAME = """
@@ -25,15 +28,19 @@ def make({parameters}):
         get = context.get
         rules = everything
         doubtful = unindexed
-{matching}
-        held = rules & doubtful if doubtful else 0
-{comparing}
-        if held:
-            rules |= held
+{matching}{hold}{comparing}{release}
         if doubtful:
             return rules, rules & (doubtful | uncovered)
         return rules, rules & uncovered
     return classify
+"""
+
+_HOLD = """
+        held = rules & doubtful if doubtful else 0
+"""
+_RELEASE = """
+        if held:
+            rules |= held
 """
 
 _COLUMN = """
@@ -75,10 +82,14 @@ def build_classifier(
             f"constrained_{n}": column.constrained,
             f"read_{n}": reader(column.attribute),
         }
-        frame = _COLUMN if n < len(matching) else _GUARDED
+        rare = column.constrained.bit_count() * RARE < everything.bit_count()
+        frame = _GUARDED if rare and n >= len(matching) else _COLUMN
         body.append(frame.format(n=n, read=_read(column.attribute, n), expression=_rename(column, n)))
         names |= own
+    held = bool(comparing) and bool(matching or unindexed)
     text = _FRAME.format(
+        hold=_HOLD if held else "",
+        release=_RELEASE if held else "",
         parameters=", ".join(names),
         matching="".join(body[: len(matching)]),
         comparing="".join(body[len(matching) :]),

@@ -6,7 +6,7 @@ from typing import Any
 
 from policy_engine.engine.attribute import Context, Facts
 from policy_engine.engine.combine import combine, decides, missing, undeclared
-from policy_engine.engine.program import Program, TypeProgram
+from policy_engine.engine.program import Program
 from policy_engine.engine.rule import Judgement
 from policy_engine.engine.section import Section
 from policy_engine.model.decision import Outcome, ShadowOutcome
@@ -25,18 +25,15 @@ def decide(program: Program, policy_type: str, context: Context, facts: Facts) -
         facts: What the engine knows itself, by dotted name.
     """
     kind = program.types.get(policy_type)
-    return undeclared(policy_type) if kind is None else decide_type(kind, context, facts)
-
-
-def decide_type(kind: TypeProgram, context: Context, facts: Facts) -> Outcome:
-    """Return what the rules of a type say about a request."""
+    if kind is None:
+        return undeclared(policy_type)
     for name, read in kind.required:
         if read(context, facts) is None:
             return missing(name)
-    outcome = _answer(kind.section(context, facts), context, facts)
-    if kind.shadow is None:
-        return outcome
-    return with_shadow(outcome, _answer(kind.shadow.section(context, facts), context, facts))
+    division = kind.division
+    section = kind.whole if division is None else division.section(context, facts) or kind.whole
+    outcome = _answer(section, context, facts)
+    return outcome if kind.shadow is None else with_shadow(outcome, _answer(kind.shadow.whole, context, facts))
 
 
 def _answer(section: Section, context: Context, facts: Facts) -> Outcome:

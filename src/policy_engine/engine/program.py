@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
-from policy_engine.engine.attribute import Context, Facts, Read, reader
+from policy_engine.engine.attribute import Read, reader
 from policy_engine.engine.rule import CompiledRule, FunctionRule, PolicyFunction
 from policy_engine.engine.section import Section, divide
 from policy_engine.language.binding import bind
@@ -47,16 +47,6 @@ class TypeProgram:
         outcomes: dict[CompiledRule, Outcome] = {}
         self.whole = Section(spec, self.policies_checked, self.rules, outcomes)
         self.division = divide(spec, self.policies_checked, self.rules, outcomes)
-
-    def section(self, context: Context, facts: Facts) -> Section:
-        """Return the rules that have to be looked at for a request."""
-        division = self.division
-        if division is None:
-            return self.whole
-        value = division.read(context, facts)
-        if value.__class__ is str:
-            return division.named.get(value, division.other)
-        return division.other if value is None else self.whole
 
     @cached_property
     def reads(self) -> frozenset[str]:

@@ -10,12 +10,13 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from policy_engine.engine.attribute import Read, reader
+from policy_engine.engine.attribute import Context, Facts, Read, reader
 from policy_engine.engine.combine import combine
 from policy_engine.engine.index import RuleIndex
 from policy_engine.engine.rule import CompiledRule
 from policy_engine.model.clause import Kind
 from policy_engine.model.decision import Outcome
+from policy_engine.model.fact import FACTS
 from policy_engine.model.policy import Combining, Effect, TypeSpec
 
 MIN_RULES = 64
@@ -72,14 +73,23 @@ class Division:
 
     Attributes:
         read: Reads the attribute.
+        top_level: The name of the attribute, when it simply stands at the top of a context; the quick way to read it.
         named: The section of each value that a rule names.
         other: The section of every other string, and of an absent value.
     """
 
     def __init__(self, attribute: str, named: Mapping[str, Section], other: Section) -> None:
         self.read: Read = reader(attribute)
+        self.top_level = attribute if "." not in attribute and attribute not in FACTS else None
         self.named = named
         self.other = other
+
+    def section(self, context: Context, facts: Facts) -> Section | None:
+        """Return the rules that have to be looked at for a request; None for a value out of the ordinary."""
+        value = context.get(self.top_level) if self.top_level else self.read(context, facts)
+        if value.__class__ is str:
+            return self.named.get(value, self.other)
+        return self.other if value is None else None
 
 
 def divide(
