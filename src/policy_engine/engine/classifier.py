@@ -20,7 +20,7 @@ Classify: TypeAlias = Callable[[Context, Facts], tuple[int, int]]
 RARE = 10
 """A comparison that fewer than one in so many rules make is skipped when none of the rules that are left makes it."""
 
-_WORD = re.compile(r"[a-z_]+")
+_WORD = re.compile(r"[a-z_]+[0-9]*")
 
 _FRAME = """
 def make({parameters}):

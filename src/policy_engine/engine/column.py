@@ -251,15 +251,31 @@ class ThresholdColumn:
         self.doubtful = table.doubtful
         first, last = bisect_right(self._cuts, -_EXACT), bisect_left(self._cuts, _EXACT)
         sets = [table.of(number) if first <= number <= last else None for number in range(len(self._cuts) + 1)]
-        self.expression = f"sets[place(cuts, value)] if {_ORDINARY[declared]} else None"
+        found = "sets[place(cuts, value)]"
         self.names: Mapping[str, Any] = {"sets": sets, "cuts": self._cuts, "place": bisect_right}
+        if len(self._cuts) <= FEW_CUTS:
+            found = _chain(0, len(self._cuts))
+            self.names = {f"set{number}": rules for number, rules in enumerate(sets)}
+            self.names = {**self.names, **{f"cut{number}": cut for number, cut in enumerate(self._cuts)}}
+        self.expression = f"{found} if {_ORDINARY[declared]} else None"
 
     def ponder(self, _value: Any) -> Answer:
         """Leave every rule that compares the attribute in doubt: it is absent, not a number, or a huge one."""
         return Answer(self._everything, self.constrained)
 
 
+FEW_CUTS = 15
+"""Up to so many cuts are compared one by one, in written-out halves: a call of `bisect_right` would take longer."""
+
 _EXACT = float(2**53)
+
+
+def _chain(first: int, last: int) -> str:
+    """Return Python that finds the set of a value among some classes; NaN, below no cut, falls into the last."""
+    if first == last:
+        return f"set{first}"
+    middle = (first + last) // 2
+    return f"({_chain(first, middle)} if value < cut{middle} else {_chain(middle + 1, last)})"
 
 
 def _after(number: float) -> float:
