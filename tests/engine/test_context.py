@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
+from enum import IntEnum, StrEnum
 from typing import Any
 
 import pytest
@@ -65,3 +67,23 @@ def test_variants_are_renamed_at_the_top_level_alone(variant: str, name: str) ->
 
 def test_equal_spellings_are_one() -> None:
     assert normalise({"dest_ip": "::1", "destination_ip": "::1", "dst_ip": "::1"}) == {"dst_ip": "::1"}
+
+
+class Word(StrEnum):
+    TRAIN = "train"
+
+
+class Level(IntEnum):
+    HIGH = 3
+
+
+@pytest.mark.parametrize("value", [Word.TRAIN, Level.HIGH, ("train",), OrderedDict(a=1), b"train", {1}, object()])
+def test_what_is_like_a_json_type_is_refused_wherever_it_stands(value: Any) -> None:
+    for context, pointer in (
+        ({"a": value}, "/context/a"),
+        ({"a": {"b": value}}, "/context/a/b"),
+        ({"a": ["x", value]}, "/context/a/1"),
+    ):
+        with pytest.raises(InvalidRequestError) as caught:
+            normalise(context)
+        assert caught.value.pointer == pointer

@@ -143,16 +143,26 @@ def test_random_inventories_agree_with_looking_at_every_network() -> None:
         ),
         ({"src_ip": "10.1.1.7", "dst_ip": "10.1.2.3"}, {"dst_type", "now"}, {"dst_type": "rack"}),
         ({"src_ip": "8.8.8.8"}, {"src_type", "dst_type"}, {}),
-        ({"src_ip": None, "dst_ip": 5}, {"src_type", "dst_type"}, {}),
+        ({"src_ip": None, "dst_ip": 5}, {"src_type", "dst_type"}, {"dst_type": "unknown"}),
+        ({"src_ip": "10.1.1.7 ", "src_type": "rack"}, {"src_type"}, {"src_type": "unknown"}),
+        ({"src_ip": "10.1.1.7/32", "src_type": "rack"}, {"src_type"}, {"src_type": "unknown"}),
+        ({"src_ip": ["10.1.1.7"], "src_type": "rack"}, {"src_type"}, {"src_type": "host"}),
+        ({"src_ip": ["10.1.1.7", "10.1.2.3", "8.8.8.8"]}, {"src_type"}, {"src_type": ["host", "rack"]}),
         ({"src_type": "host"}, {"src_type"}, {}),
     ],
 )
 def test_only_what_is_known_and_wanted_is_added(
-    context: dict[str, Any], wanted: set[str], facts: dict[str, str]
+    context: dict[str, Any], wanted: set[str], facts: dict[str, Any]
 ) -> None:
     found: dict[str, Any] = {}
     NESTED.add(found, frozenset(wanted), context, NOW)
     assert found == facts
+
+
+def test_long_texts_are_not_remembered() -> None:
+    found = of(a="10.0.0.0/24")
+    assert found.type_of("1" * 10_000) is None
+    assert not found._remembered
 
 
 def test_it_remembers_no_more_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:

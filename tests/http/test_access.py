@@ -43,6 +43,8 @@ CALLERS = {
     "a page of another port": Caller("127.0.0.1", {**OWN, "Origin": "http://127.0.0.1:3000"}, 403),
     "a hostile page": Caller("127.0.0.1", {**OWN, "Origin": "https://evil.example"}, 403),
     "a page without an origin": Caller("127.0.0.1", {**OWN, "Origin": "null"}, 403),
+    "a name that is none": Caller("127.0.0.1", {"Host": "["}, 403),
+    "a page of an origin that is none": Caller("127.0.0.1", {**OWN, "Origin": "http://["}, 403),
     "a name that was rebound": Caller("127.0.0.1", {"Host": "evil.example:5000"}, 403),
     "a name that was rebound, same origin": Caller(
         "127.0.0.1", {"Host": "evil.example", "Origin": "http://evil.example"}, 403

@@ -198,7 +198,7 @@ class IntervalColumn:
         return None if number is None else self._table.of(bisect_right(self._starts, number))
 
     def _first_sight(self, value: Any) -> int | None:
-        found = self._one(value)
+        found = self._one(value)  # what is no port and no address is not remembered
         if found is not None and len(self._remembered) < REMEMBERED:
             self._remembered[value] = found
         return found

@@ -13,7 +13,8 @@ MAX_DEPTH = 32
 
 _VARIANTS = frozenset(ALIASES)
 _CHILDREN: dict[type, Callable[[Any], Iterable[tuple[Any, Any]]]] = {dict: dict.items, list: enumerate}
-_CONTAINERS = frozenset(_CHILDREN)
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+"""The types of JSON's scalars, exactly: a subclass compares in ways of its own, and could slip past a deny."""
 
 
 def normalise(context: Any) -> dict[str, Any]:
@@ -30,7 +31,7 @@ def normalise(context: Any) -> dict[str, Any]:
         raise InvalidRequestError("/context", "every key has to be a string") from None
     if dotted:
         _check_keys(context, ("context",))
-    if not _CONTAINERS.isdisjoint(map(type, context.values())):
+    if not _SCALARS.issuperset(map(type, context.values())):
         for key, value in context.items():
             _check_nested(value, ("context", key))
     return context if _VARIANTS.isdisjoint(context) else _rename(context)
@@ -48,14 +49,16 @@ def _check_keys(value: Any, place: tuple[object, ...]) -> None:
 
 def _check_nested(value: Any, place: tuple[object, ...]) -> None:
     kind = value.__class__
-    if kind not in _CHILDREN:
+    if kind in _SCALARS:
         return
+    if kind not in _CHILDREN:
+        raise InvalidRequestError(pointer(*place), f"`{kind.__name__}` is not a JSON type")
     if len(place) > MAX_DEPTH:
         raise InvalidRequestError(pointer(*place), f"nested deeper than {MAX_DEPTH} levels")
     if kind is dict:
         _check_keys(value, place)
     for key, child in _CHILDREN[kind](value):
-        if child.__class__ in _CHILDREN:
+        if child.__class__ not in _SCALARS:
             _check_nested(child, (*place, key))
 
 

@@ -16,6 +16,10 @@ from policy_engine.model.network import address_number
 _NODE = re.compile(r"NODE_IP_([A-Z0-9_]+)", re.IGNORECASE)
 _NUMBERED = re.compile(r"-\d+$")
 REMEMBERED = 8192
+LONGEST_ADDRESS = 64
+"""Longer texts are no addresses and are not remembered."""
+UNKNOWN = "unknown"
+"""The type of what is said to be an address and is none."""
 
 
 class Component(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -77,10 +81,24 @@ class Inventory:
         """Add the types of the components that own the request's addresses."""
         for name, address in (("src_type", "src_ip"), ("dst_type", "dst_ip")):
             value = context.get(address)
-            if value is not None and name in wanted:
-                kind = self.type_of(value)
-                if kind is not None:
-                    facts[name] = kind
+            if value is not None and name in wanted and self.components:
+                kinds = self._kinds(value)
+                if kinds:
+                    facts[name] = kinds[0] if len(kinds) == 1 else kinds
+
+    def _kinds(self, value: Any) -> list[str]:
+        """Return the types that an address, or each address of a list, belongs to.
+
+        What is no address belongs to UNKNOWN: a claim beside it would stand for a component that cannot be looked up.
+        """
+        found: dict[str, None] = {}
+        for item in value if value.__class__ is list else (value,):
+            kind = self.type_of(item)
+            if kind is None and address_number(item) is None:
+                kind = UNKNOWN
+            if kind is not None:
+                found[kind] = None
+        return list(found)
 
     def type_of(self, address: Any) -> str | None:
         """Return the type of the component that owns an address, None when none does or several could."""
@@ -90,7 +108,7 @@ class Inventory:
             return self._remembered[address]
         except KeyError:
             kind = self._find(address)
-            if len(self._remembered) < REMEMBERED:
+            if len(self._remembered) < REMEMBERED and len(address) <= LONGEST_ADDRESS:
                 self._remembered[address] = kind
             return kind
 

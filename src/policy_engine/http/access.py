@@ -56,10 +56,16 @@ def _is_loopback(address: str) -> bool:
 
 
 def _is_local_name(host: str) -> bool:
-    name = (urlsplit(f"//{host}").hostname or "") if host else "localhost"
+    try:
+        name = (urlsplit(f"//{host}").hostname or "") if host else "localhost"
+    except ValueError:
+        return False
     return name == "localhost" or _is_loopback(name)
 
 
 def _is_foreign_page(environ: Mapping[str, Any]) -> bool:
     origin = environ.get("HTTP_ORIGIN")
-    return origin is not None and urlsplit(origin).netloc != environ.get("HTTP_HOST")
+    try:
+        return origin is not None and urlsplit(origin).netloc != environ.get("HTTP_HOST")
+    except ValueError:
+        return True

@@ -16,7 +16,7 @@ from policy_engine.model.diagnostic import Diagnostic
 from policy_engine.service import PolicyService
 
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
-PolicyType = Annotated[str, msgspec.Meta(min_length=1)]
+PolicyType = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 
 MAX_EXPLAINED_RULES = 200_000
 """How many rules one batch may have explained: the traces would not fit into memory otherwise."""
@@ -35,8 +35,8 @@ class LegacyCheckRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The body of a check as older callers send it: `type` will do for `policy_type`."""
 
     context: dict[str, Any]
-    policy_type: str = ""
-    type: str = ""
+    policy_type: Annotated[str, msgspec.Meta(max_length=128)] = ""
+    type: Annotated[str, msgspec.Meta(max_length=128)] = ""
     at: Instant | None = None
     explain: bool = False
 
