@@ -275,8 +275,8 @@ def _normalise_item(number: int, context: Any) -> dict[str, Any]:
 
 def _instant(at: datetime | str) -> datetime:
     try:
-        instant = datetime.fromisoformat(at) if isinstance(at, str) else at
-    except ValueError:
+        instant = at if isinstance(at, datetime) else datetime.fromisoformat(at)
+    except (ValueError, TypeError):
         raise InvalidRequestError("/at", "expected a time such as 2026-01-01T12:00:00Z") from None
     if instant.tzinfo is None:
         raise InvalidRequestError("/at", "the time has no offset from UTC; end it with `Z` or `+01:00`")

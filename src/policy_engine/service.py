@@ -219,8 +219,8 @@ class PolicyService:
             self._imported = fingerprint(policy_set)
         self.engine.activate(revision)
         self._look_for_functions()
-        if "reload_conflict" in self.troubles:
-            self.reload()  # the change may have ended what was in conflict
+        if any(code in self.troubles for code in _FILE_TROUBLES):
+            self.reload()  # the change may have ended what was wrong with the file
 
     def _write_back(self, policy_set: PolicySet) -> None:
         refused = any(code in self.troubles for code in _FILE_TROUBLES)

@@ -179,3 +179,13 @@ def test_what_somebody_else_wrote_meanwhile_is_not_lost(
         assert policy_file.read_text() == theirs
     else:
         assert {"theirs", "new"} <= json.loads(policy_file.read_text())["policies"].keys()
+
+
+def test_a_file_that_was_deleted_and_is_written_again_is_no_trouble(services: Services, policy_file: Path) -> None:
+    service = services(file_write_back=True)
+    policy_file.unlink()
+    service.reload()
+    assert [trouble.code for trouble in service.troubles.all()] == ["reload_failed"]
+    service.create(NEW)
+    assert service.troubles.all() == ()
+    service.delete("new")

@@ -161,3 +161,13 @@ def test_following_while_others_write() -> None:
     for name in (0, 1):
         order = [event.details["number"] for event in everything if event.details.get("writer") == name]
         assert order == list(range(each))
+
+
+def test_what_a_filter_leaves_out_makes_no_gap() -> None:
+    log = EventLog(capacity=3)
+    deciding = engine(log)
+    cursor = log.record("POLICY_CREATED", {}).event_id
+    for _ in range(9):
+        decide(deciding)
+    assert log.page(since_event_id=cursor, event_types={"POLICY_CREATED", "POLICY_DELETED"}).gap is False
+    assert log.page(since_event_id=cursor, event_types={"POLICY_APPLIED"}).gap is True

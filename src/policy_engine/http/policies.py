@@ -90,7 +90,7 @@ def disable_policy(policy_id: str) -> Response:
 def validate_policy() -> Response:
     """Validate a policy, or a whole policy file, and change nothing; `errors` has pointers, `issues` plain text."""
     body = json_body()
-    candidate = next((body[name] for name in ("policy_data", "data") if isinstance(body.get(name), dict)), body)
+    candidate = body["policy_data"] if isinstance(body.get("policy_data"), dict) else _unwrapped(body)
     report = report_on(lambda: service().read(candidate))
     return _json(
         {

@@ -29,6 +29,8 @@ from policy_engine.model.policy import Effect, Policy, Rule
 
 DEFAULT_PRIORITY = 100
 MAX_PRIORITY = 1000
+MAX_TYPE = 128
+"""No request names a longer one."""
 SEVERITIES = ("low", "medium", "high", "critical")
 SERVER_OWNED = ("created_at", "updated_at", "version")
 """Fields of a policy that are read and kept without meaning; callers do not set them."""
@@ -58,7 +60,10 @@ def _read_name(value: Any, place: Place, faults: Faults) -> str:
 def _read_type(value: Any, place: Place, faults: Faults) -> str:
     if value == EVERY_TYPE:
         faults.error(place, "a policy belongs to one type; `*` stands for every type in `types` alone")
-    return _read_name(value, place, faults)
+    text = _read_name(value, place, faults)
+    if len(text) > MAX_TYPE:
+        faults.error(place, f"the name of a type has more than {MAX_TYPE} characters")
+    return text
 
 
 def _read_action(value: Any, place: Place, faults: Faults) -> Action:

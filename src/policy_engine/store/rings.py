@@ -110,7 +110,7 @@ class EventLog:
         """
         with self._lock:
             held: list[tuple[int, Event | Decision]] = [*self._management.items(), *self._decisions.items()]
-            evicted = max(self._management.evicted, self._decisions.evicted)
+            evicted = max(ring.evicted for ring in self._rings(event_types))
             last = self._last
         held.sort(key=_number)
         known = None if since_event_id is None else self._ids.number(since_event_id)
@@ -126,6 +126,13 @@ class EventLog:
             gap=since_event_id is not None and (cursor is None or evicted > cursor),
         )
 
+    def _rings(self, event_types: Collection[str]) -> list[_Ring[Any]]:
+        """Return the rings that may hold events of some types."""
+        wanted = set(event_types)
+        decisions: list[_Ring[Any]] = [self._decisions] if not wanted or wanted & _OF_DECISIONS else []
+        management: list[_Ring[Any]] = [self._management] if not wanted or wanted - _OF_DECISIONS else []
+        return [*management, *decisions]
+
     def _render(self, number: int, item: Event | Decision) -> Event:
         if isinstance(item, Event):
             return item
@@ -135,6 +142,9 @@ class EventLog:
             event_type=_type(item),
             details=_details(item),
         )
+
+
+_OF_DECISIONS = frozenset({"POLICY_APPLIED", "POLICY_VIOLATION"})
 
 
 def _number(entry: tuple[int, Any]) -> int:
@@ -160,6 +170,7 @@ _IN_DETAILS = (
     "rule_index",
     "violations",
     "errors",
+    "shadow",
     "policy_version",
     "revision_digest",
     "simulated",
