@@ -74,6 +74,9 @@ def run_load(report: Report, *, quick: bool) -> None:
     text = json.dumps(network_document(network_rules(10_000)))
     loading = seconds(lambda: PolicyEngine(parse_document(text).policy_set), repeats=1 if quick else 5)
     report.add("load of 10000 rules", loading, "s")
+    text = json.dumps(threshold_document(threshold_rules(10_000)))
+    loading = seconds(lambda: PolicyEngine(parse_document(text).policy_set), repeats=1 if quick else 5)
+    report.add("load of 10000 rules with conditions", loading, "s")
 
 
 def _network_case(count: int) -> Case:

@@ -19,6 +19,10 @@ def lint_policy(policy: Policy, spec: TypeSpec, place: Place, faults: Faults) ->
     """Add the warnings for one policy."""
     if not spec.declared:
         faults.warn((*place, "type"), f"type `{spec.name}` is not declared: deny-overrides, denied by default")
+    owners: dict[str, int] = {}
+    for rule in policy.rules:
+        for name in rule.parameters:
+            owners.setdefault(name, rule.index)
     for rule in policy.rules:
         here = (*place, "rules", rule.index)
         _lint_reach(rule, spec, here, faults)
@@ -27,7 +31,7 @@ def lint_policy(policy: Policy, spec: TypeSpec, place: Place, faults: Faults) ->
             if parsed.mixes_and_or:
                 faults.warn(here, f"`{source}` mixes AND and OR", "AND binds tighter; parentheses would say so")
             for name in _unbound_names(parsed, rule):
-                _lint_name(name, policy, rule, spec, here, faults)
+                _lint_name(name, owners.get(name), rule, spec, here, faults)
 
 
 def _lint_reach(rule: Rule, spec: TypeSpec, place: Place, faults: Faults) -> None:
@@ -49,14 +53,13 @@ def _unbound_names(parsed: ParsedCondition, rule: Rule) -> Iterator[str]:
             yield ALIASES.get(path.dotted, path.dotted)
 
 
-def _lint_name(  # noqa: PLR0917 - one word of one rule of one policy of one type
-    name: str, policy: Policy, rule: Rule, spec: TypeSpec, place: Place, faults: Faults
+def _lint_name(  # noqa: PLR0917 - one name of one rule, and which other rule has it as a parameter
+    name: str, owner: int | None, rule: Rule, spec: TypeSpec, place: Place, faults: Faults
 ) -> None:
-    owner = next((other for other in policy.rules if other is not rule and name in other.parameters), None)
     if owner is not None and name not in spec.attributes:
         faults.warn(
             place,
-            f"`{name}` is not a parameter of this rule, but one of rule {owner.index}: it is read from the request",
+            f"`{name}` is not a parameter of this rule, but one of rule {owner}: it is read from the request",
         )
         return
     known = {*spec.attributes, *spec.required, *FACTS}
