@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import time
@@ -40,6 +41,8 @@ class PolicyFile:
         """
         self._seen = self._look()
         self._content_seen = b""
+        if self.path.exists() and not (self.path.is_file() or self.path.is_dir()):
+            raise OSError(errno.EINVAL, "not a regular file")  # reading a pipe would wait for ever
         content = self.path.read_bytes()
         self._content_seen = sha256(content).digest()
         return content
@@ -57,7 +60,7 @@ class PolicyFile:
 
     def _content_differs(self) -> bool:
         try:
-            return sha256(self.path.read_bytes()).digest() != self._content_seen
+            return self.path.is_file() and sha256(self.path.read_bytes()).digest() != self._content_seen
         except OSError:
             return self._content_seen != b""
 

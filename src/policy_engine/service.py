@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from threading import RLock
 from typing import Any
 
@@ -17,6 +18,7 @@ from policy_engine.language.document import Document, build_policy_set, parse_do
 from policy_engine.language.policy import SERVER_OWNED
 from policy_engine.model.diagnostic import Diagnostic, summarise
 from policy_engine.model.errors import (
+    BusyError,
     InvalidPolicyError,
     PolicyExistsError,
     StateError,
@@ -30,6 +32,9 @@ from policy_engine.store.version import VersionFile
 from policy_engine.troubles import Troubles
 
 log = logging.getLogger(__name__)
+
+MAX_WAIT_SECONDS = 0.25
+"""How long a change through the API waits for another one."""
 
 _FILE_TROUBLES = ("reload_failed", "reload_conflict")
 
@@ -122,6 +127,20 @@ class PolicyService:
 
     # Changes through the API
 
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait for the turn of a change, but not long: a thread that waits serves nobody.
+
+        Raises:
+            BusyError: Another change takes longer.
+        """
+        if not self._lock.acquire(timeout=MAX_WAIT_SECONDS):
+            raise BusyError("another change is under way; try again")
+        try:
+            yield
+        finally:
+            self._lock.release()
+
     def create(self, body: Mapping[str, Any]) -> Policy:
         """Add a policy.
 
@@ -130,7 +149,7 @@ class PolicyService:
             PolicyExistsError: Its id is taken.
             StateError: The change could not be made lasting; it is not in force.
         """
-        with self._lock:
+        with self._turn():
             wanted = _without_server_owned(body)
             if isinstance(wanted.get("id"), str) and wanted["id"] in self.policies:
                 raise PolicyExistsError(wanted["id"])
@@ -143,7 +162,7 @@ class PolicyService:
         Raises:
             UnknownPolicyError, InvalidPolicyError, StateError: As for `create`.
         """
-        with self._lock:
+        with self._turn():
             current = self.policy(policy_id).document
             wanted = {"id": policy_id, **_without_server_owned(body)}
             return self._put(self._read(wanted, policy_id), _stamps(current), "POLICY_UPDATED")
@@ -154,7 +173,7 @@ class PolicyService:
         Raises:
             UnknownPolicyError, InvalidPolicyError, StateError: As for `create`.
         """
-        with self._lock:
+        with self._turn():
             current = self.policy(policy_id).document
             changes = _without_server_owned(body)
             merged = {**_without_server_owned(current), **changes}
@@ -167,7 +186,7 @@ class PolicyService:
         Raises:
             UnknownPolicyError, StateError: As for `create`.
         """
-        with self._lock:
+        with self._turn():
             policy = self.policy(policy_id)
             if policy.enabled is enabled:
                 return policy
@@ -181,7 +200,7 @@ class PolicyService:
         Raises:
             UnknownPolicyError, StateError: As for `create`.
         """
-        with self._lock:
+        with self._turn():
             self.policy(policy_id)
             kept = {key: policy for key, policy in self.policies.items() if key != policy_id}
             self._change(kept)

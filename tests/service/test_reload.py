@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 from unittest.mock import Mock
 
@@ -15,6 +16,7 @@ import pytest
 from tests.conftest import Services
 from tests.service.running import eventually
 
+from policy_engine.http.app import create_app
 from policy_engine.service import PolicyService
 
 Document = dict[str, Any]
@@ -414,3 +416,37 @@ def test_the_number_is_above_that_of_the_file(services: Services, policy_file: P
     document["version"] = 2
     policy_file.write_text(json.dumps(document))
     assert services().revision.version > 2
+
+
+def test_a_pipe_is_refused_and_hangs_nobody(service: PolicyService, policy_file: Path, document: Document) -> None:
+    policy_file.unlink()
+    os.mkfifo(policy_file)
+    service.reload()
+    assert "not a regular file" in service.troubles.all()[0].detail
+    policy_file.unlink()
+    policy_file.write_text(with_port(document, 8081))
+    service.reload()
+    assert service.troubles.all() == ()
+
+
+def test_a_change_does_not_wait_for_a_long_one(service: PolicyService) -> None:
+    client = create_app(service).test_client()
+    before = service.revision
+    held, done = Event(), Event()
+
+    def hold() -> None:
+        with service._lock:
+            held.set()
+            done.wait(10)
+
+    holder = Thread(target=hold)
+    holder.start()
+    try:
+        assert held.wait(10)
+        answer = client.post("/policies", json=NEW)
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+        assert service.revision == before
+    finally:
+        done.set()
+        holder.join()
+    assert client.post("/policies", json=NEW).status_code == 201

@@ -22,6 +22,7 @@ from policy_engine.http.policies import policies
 from policy_engine.http.problem import JSON, Reply, problem
 from policy_engine.ids import uuid7
 from policy_engine.model.errors import (
+    BusyError,
     InvalidPolicyError,
     InvalidRequestError,
     PolicyEngineError,
@@ -52,6 +53,7 @@ _STATUS: dict[type[PolicyEngineError], HTTPStatus] = {
     InvalidRequestError: HTTPStatus.BAD_REQUEST,
     UnknownPolicyError: HTTPStatus.NOT_FOUND,
     PolicyExistsError: HTTPStatus.CONFLICT,
+    BusyError: HTTPStatus.SERVICE_UNAVAILABLE,
     StateError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
@@ -123,10 +125,12 @@ def _explain(error: Exception) -> Reply:
         return problem(status, detail, request.path)._replace(headers=tuple(allowed))
     for kind, status in _STATUS.items():
         if isinstance(error, kind):
-            return problem(status, str(error), request.path, getattr(error, "errors", ()))
+            reply = problem(status, str(error), request.path, getattr(error, "errors", ()))
+            return reply._replace(headers=_RETRY) if status == HTTPStatus.SERVICE_UNAVAILABLE else reply
     raise error
 
 
+_RETRY = (("Retry-After", "1"),)
 _DETAILS = {
     HTTPStatus.NOT_FOUND: "there is nothing at this path",
     HTTPStatus.METHOD_NOT_ALLOWED: "this path does not take this method",

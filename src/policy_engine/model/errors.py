@@ -56,6 +56,10 @@ class PolicyExistsError(PolicyEngineError, ValueError):
         self.policy_id = policy_id
 
 
+class BusyError(PolicyEngineError):
+    """Somebody else's change is under way; the same call may go through in a moment."""
+
+
 class StateError(PolicyEngineError, OSError):
     """Something that must survive a restart cannot be read or written."""
 
