@@ -23,7 +23,8 @@ def test_the_examples_are_conditions(example: str) -> None:
 def test_the_error_shown_is_the_one_given() -> None:
     with pytest.raises(ConditionError) as refused:
         parse('1 + "a" == x')
-    assert refused.value.render() in TEXT
+    shown = "\n".join(f"  {line}" for line in refused.value.excerpt.splitlines())
+    assert f"{refused.value}\n{shown}" in TEXT
 
 
 @pytest.mark.parametrize("name", [*FUNCTIONS, *MACROS, "has"])

@@ -23,7 +23,7 @@ def problem(response: TestResponse, status: int) -> dict[str, Any]:
     assert document["error"] == document["detail"] != ""
     assert document["instance"] == response.request.path
     for item in document.get("errors", ()):
-        assert {"pointer", "detail"} <= item.keys() <= {"pointer", "detail", "hint"}
+        assert {"pointer", "detail"} <= item.keys() <= {"pointer", "detail", "hint", "excerpt"}
     return document
 
 

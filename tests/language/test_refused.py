@@ -202,3 +202,12 @@ def test_a_single_policy_without_an_id_gets_one(policy_type: str, stem: str) -> 
 def test_the_summary_shows_the_first_three() -> None:
     error = InvalidPolicyError([Diagnostic(pointer=f"/{n}", detail="bad", hint="mend it") for n in range(5)])
     assert str(error) == "/0: bad (mend it); /1: bad (mend it); /2: bad (mend it); and 2 more"
+
+
+def test_a_condition_that_does_not_fit_its_parameters_is_shown_in_its_place() -> None:
+    rule = {"action": "deny", "match": {"condition": "a > 1"}, "condition": 'a.matches("(")'}
+    with pytest.raises(InvalidPolicyError) as caught:
+        read_single({"id": "p", "type": "t", "rules": [rule]})
+    (fault,) = caught.value.errors
+    assert fault.pointer == "/rules/0/condition"
+    assert fault.excerpt.splitlines()[0] == 'a.matches("(")'

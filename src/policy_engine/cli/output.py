@@ -23,6 +23,8 @@ def print_diagnostics(title: str, diagnostics: Iterable[Diagnostic], colour: str
     """Print diagnostics, each with its place and its hint."""
     for item in diagnostics:
         click.echo(f"{click.style(title, fg=colour)} {item.pointer or '/'}: {item.detail}")
+        if item.excerpt:
+            click.echo("".join(f"  {line}\n" for line in item.excerpt.splitlines()), nl=False)
         if item.hint:
             click.echo(f"  hint: {item.hint}")
 

@@ -146,11 +146,11 @@ def _examine(policy: Policy, policy_set: PolicySet, place: Place, faults: Faults
     """Look at a policy that is well-formed: do its conditions fit its parameters, and what is dubious about it?"""
     spec = policy_set.types[policy.type]
     for rule in policy.rules:
-        for source in rule.conditions:
+        for where, source in rule.placed_conditions:
             try:
                 bind(source, rule, spec)
             except ConditionError as error:
-                faults.error((*place, "rules", rule.index), str(error), error.hint or "")
+                faults.error((*place, "rules", rule.index, *where), str(error), error.hint or "", error.excerpt)
     lint_policy(policy, spec, place, faults)
 
 

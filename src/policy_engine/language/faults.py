@@ -20,9 +20,9 @@ class Faults:
         self.errors: list[Diagnostic] = []
         self.warnings: list[Diagnostic] = []
 
-    def error(self, place: Place, detail: str, hint: str = "") -> None:
+    def error(self, place: Place, detail: str, hint: str = "", excerpt: str = "") -> None:
         """Note what makes the document unacceptable."""
-        self.errors.append(_diagnostic(place, detail, hint))
+        self.errors.append(_diagnostic(place, detail, hint, excerpt))
 
     def warn(self, place: Place, detail: str, hint: str = "") -> None:
         """Note what is dubious."""
@@ -38,8 +38,13 @@ class Faults:
             raise InvalidPolicyError(self.errors, self.warnings)
 
 
-def _diagnostic(place: Place, detail: str, hint: str) -> Diagnostic:
-    return Diagnostic(pointer=_writable(pointer(*place)), detail=_writable(detail), hint=_writable(hint))
+def _diagnostic(place: Place, detail: str, hint: str, excerpt: str = "") -> Diagnostic:
+    return Diagnostic(
+        pointer=_writable(pointer(*place)),
+        detail=_writable(detail),
+        hint=_writable(hint),
+        excerpt=_writable(excerpt),
+    )
 
 
 def _writable(text: str) -> str:

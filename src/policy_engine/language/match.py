@@ -48,7 +48,7 @@ def read_condition(value: Any, place: Place, faults: Faults) -> str | None:
     try:
         parse(source)
     except ConditionError as error:
-        faults.error(place, str(error), error.hint or "")
+        faults.error(place, str(error), error.hint or "", error.excerpt)
         return None
     return source
 

@@ -111,6 +111,7 @@ def _read_rule(index: int, value: Any, place: Place, faults: Faults) -> Rule | N
         severity=found.get("severity", "medium"),
         skip_missing=None if on_missing is None else on_missing == "skip",
         counts_against=found.get("counts_against"),
+        matched_conditions=int(in_match is not None),
     )
 
 

@@ -14,11 +14,13 @@ class Diagnostic(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         pointer: JSON pointer (RFC 6901) into the document; "" is the whole document.
         detail: What is wrong, in lower case and without a full stop.
         hint: A suggestion such as "did you mean `deny`?".
+        excerpt: The line of a condition with a caret under the place.
     """
 
     pointer: str
     detail: str
     hint: str = ""
+    excerpt: str = ""
 
     def __str__(self) -> str:
         hint = f" ({self.hint})" if self.hint else ""

@@ -57,6 +57,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
         action: The action as written; `verb` is its canonical word.
         conditions: The sources of the conditions that must all hold.
         skip_missing: The rule's own `on_missing`, None when the type decides.
+        matched_conditions: How many of the conditions, the first ones, stand in `match`.
         counts_against: "client" when a violation lowers a client's trust.
     """
 
@@ -71,6 +72,13 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     severity: str = "medium"
     skip_missing: bool | None = None
     counts_against: str | None = None
+    matched_conditions: int = 0
+
+    @property
+    def placed_conditions(self) -> tuple[tuple[tuple[str, ...], str], ...]:
+        """The conditions with their places in the rule."""
+        places = [("match", "condition")] * self.matched_conditions + [("condition",)]
+        return tuple(zip(places, self.conditions, strict=False))
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):

@@ -24,15 +24,18 @@ class ConditionError(ValueError):
         self.source = source
         super().__init__(f"{message} at line {self.line} column {self.column}")
 
-    def render(self) -> str:
-        """Return the message, the source line with a caret under the place, and the hint."""
+    @property
+    def excerpt(self) -> str:
+        """The line of the source, cut where it is long, and below it a caret under the place."""
         lines = self.source.split("\n")
         text = lines[self.line - 1] if self.line <= len(lines) else ""
-        margin = "".join("\t" if character == "\t" else " " for character in text[: self.column - 1])
-        rendered = [str(self), f"  {text}", f"  {margin}^"]
-        if self.hint is not None:
-            rendered.append(f"hint: {self.hint}")
-        return "\n".join(rendered)
+        first = max(0, self.column - 1 - _BEFORE)
+        shown = text[first : first + _BEFORE + _BEHIND]
+        margin = "".join("\t" if character == "\t" else " " for character in text[first : self.column - 1])
+        return f"{shown}\n{margin}^"
+
+
+_BEFORE, _BEHIND = 60, 60
 
 
 class EvaluationError(Exception):
