@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,6 +11,7 @@ from uuid import UUID
 import pytest
 from flask.testing import FlaskClient
 from tests.http.shapes import pointers, problem
+from werkzeug.test import TestResponse
 
 from policy_engine.http.app import create_app
 from policy_engine.model.event import EVENT_TYPES
@@ -156,6 +158,17 @@ def test_an_evicted_cursor_starts_at_the_oldest(client: FlaskClient) -> None:
     assert len(events(client, event_type="POLICY_APPLIED")) == 1000
 
 
+def until_taken(send: Callable[..., TestResponse], path: str, **arguments: Any) -> None:
+    """Send a change again while the service answers that another change is under way."""
+    for _ in range(100):
+        response = send(path, **arguments)
+        if response.status_code != 503:
+            assert response.status_code in (200, 201), response.text
+            return
+        assert response.headers["Retry-After"]
+    raise AssertionError("the service stayed busy")
+
+
 def test_following_while_others_write(service: PolicyService) -> None:
     app = create_app(service)
 
@@ -163,9 +176,9 @@ def test_following_while_others_write(service: PolicyService) -> None:
         client = app.test_client()
         for number in range(20):
             policy_id = f"{name}-{number}"
-            client.post("/policies", json={"id": policy_id, "type": "network_security", "rules": [RULE]})
+            until_taken(client.post, "/policies", json={"id": policy_id, "type": "network_security", "rules": [RULE]})
             check(client, "network_security", {"protocol": "tcp", "dst_port": 22})
-            client.delete(f"/policies/{policy_id}")
+            until_taken(client.delete, f"/policies/{policy_id}")
 
     def follow(limit: int, types: str) -> list[str]:
         client = app.test_client()
