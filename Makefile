@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-header --no-annotate
 ARGS ?=
 
-.PHONY: help run test test-deep lint format bench lock clean
+.PHONY: help run test test-deep test-crash lint format bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## show what can be done
@@ -16,10 +16,13 @@ run: $(VENV)/run.stamp ## start the service on port 5000 (ARGS="--port 5050" add
 	$(BIN)/policy-engine serve $(ARGS)
 
 test: $(VENV)/dev.stamp ## run the tests
-	$(BIN)/python -m pytest -n 2 -m "not deep" $(ARGS)
+	$(BIN)/python -m pytest -n 2 -m "not deep and not crash" $(ARGS)
 
 test-deep: $(VENV)/dev.stamp ## run the long random tests
 	$(BIN)/python -m pytest -m deep -s $(ARGS)
+
+test-crash: $(VENV)/dev.stamp ## kill the service at random moments, many times, and look for what is lost
+	$(BIN)/python -m pytest -m crash -s $(ARGS)
 
 lint: $(VENV)/dev.stamp ## ruff and mypy
 	$(BIN)/ruff check .

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from benchmarks import conditions, decisions, serving
+from benchmarks import conditions, decisions, remembering, serving, streaming
 from benchmarks.report import Report
 
 SUITES = {
@@ -21,6 +21,9 @@ SUITES = {
     "http": serving.run_http,
     "batch": serving.run_batch,
     "memory": serving.run_memory,
+    "log": remembering.run_log,
+    "logged": remembering.run_logged,
+    "stream": streaming.run,
 }
 BUSY = 0.5
 
@@ -40,6 +43,9 @@ def main(only: str | None, json_file: Path | None, *, quick: bool) -> None:
     http        requests a second and p99, beside plain Flask and a bare WSGI callable (needs wrk)
     batch       batches of 10,000, and single checks beside them
     memory      PSS of the service, all its processes
+    log         rows a second through the writer, pages and start-up at a million decisions; SQLite and PostgreSQL
+    logged      what the log costs the HTTP rate (needs wrk)
+    stream      2,000 subscribers of events, and checks beside them
 
     Each line is a figure, its median, and, where it has one, its threshold and whether that holds. In-process figures
     are CPU time; all engines get the same seeded requests and must give the same answers first, or nothing is
@@ -47,7 +53,7 @@ def main(only: str | None, json_file: Path | None, *, quick: bool) -> None:
     clock, the servers in turn, and worth quoting only from a machine that does nothing else.
 
     \b
-    make bench                                   everything, below six minutes
+    make bench                                   everything, about ten minutes
     make bench ARGS="--quick"                    does it run?
     make bench ARGS="--only http --json out.json"
 

@@ -8,10 +8,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -41,11 +42,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def service(policy_file: Path, data: Path) -> Iterator[Server]:
-    """Run the service as a user would."""
+def service(policy_file: Path, data: Path, **settings: str) -> Iterator[Server]:
+    """Run the service as a user would; settings are environment variables."""
     port = free_port()
     command = [sys.executable, "-m", "policy_engine.cli.main", "serve", "--port", str(port), "--metrics-port", "0"]
-    with _running([*command, "--data-dir", str(data), "--policy-file", str(policy_file)], port, "/livez") as server:
+    more = ["--stream-port", "0"] if "POLICY_STREAM_PORT" not in settings else []
+    where = ["--data-dir", str(data), "--policy-file", str(policy_file)]
+    with _running([*command, *more, *where], port, "/livez", settings) as server:
         yield server
 
 
@@ -61,8 +64,11 @@ def granian(target: str) -> Iterator[Server]:
 
 
 @contextmanager
-def _running(command: list[str], port: int, path: str) -> Iterator[Server]:
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("POLICY_", "NODE_IP_"))}
+def _running(
+    command: list[str], port: int, path: str, settings: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Server]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("POLICY_", "NODE_IP_"))}
+    environment = {**kept, **settings}
     quiet = subprocess.DEVNULL
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=quiet, stderr=quiet) as process:
         try:

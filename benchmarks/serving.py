@@ -34,7 +34,8 @@ def run_http(report: Report, *, quick: bool) -> None:
         print("  these figures need wrk: apt-get install wrk")
         return
     requests = network_requests(RULES)
-    with _serving_rules() as server, TemporaryDirectory() as folder, ExitStack() as stack:
+    # What the log costs is a suite of its own; the other servers here remember nothing either.
+    with _serving_rules(POLICY_DECISION_LOG="off") as server, TemporaryDirectory() as folder, ExitStack() as stack:
         _compare_answers(server, requests[:30])
         script = write_script(Path(folder), TYPE, requests)
         servers = {
@@ -111,11 +112,11 @@ def run_memory(report: Report, *, quick: bool) -> None:
 
 
 @contextmanager
-def _serving_rules() -> Iterator[Server]:
+def _serving_rules(**settings: str) -> Iterator[Server]:
     with TemporaryDirectory() as folder:
         policies = Path(folder, "policies.json")
         policies.write_text(json.dumps(network_document(RULES)), encoding="utf-8")
-        with service(policies, Path(folder, "data")) as server:
+        with service(policies, Path(folder, "data"), **settings) as server:
             yield server
 
 

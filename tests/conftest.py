@@ -77,9 +77,14 @@ class Services:
         self._made.append(service)
         return service
 
+    def end(self, service: PolicyService) -> None:
+        """Stop one of them."""
+        self._made.remove(service)
+        service.stop()
+
     def stop(self) -> None:
-        for service in self._made:
-            service.stop()
+        while self._made:
+            self._made.pop().stop()
 
 
 @pytest.fixture

@@ -12,12 +12,15 @@ import msgspec
 from policy_engine.facts.inventory import Component, bounds, components_from_nodes
 from policy_engine.language.suggest import did_you_mean
 from policy_engine.model.errors import SettingsError
+from policy_engine.store.options import PERSONAL, StoreOptions
 
 CONFIG_FILES = (Path("config/policies/policy_config.json"), Path("config/policy_engine/policy_config.json"))
 """Where the config file is looked for when POLICY_CONFIG does not name it; the first one found is read."""
 
 POLICY_FILE = Path("config/policies/policies.json")
 PACKAGED_POLICY_FILE = Path(__file__).parent / "defaults" / "policies.json"
+
+DATABASE_FILE = "policy-engine.db"
 
 _NODE = "node_ip_"
 
@@ -33,6 +36,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     policy_file: str = ""
     policy_functions_dir: str = ""
     data_dir: str = "data"
+    database: str = ""
+    key_dir: str = ""
+    stream_port: int = 5001
+    max_subscribers: int = 5000
+    workers: int = 1
+    decision_log: str = "batched"
+    log_queue: int = 20_000
+    spool_max_bytes: int = 256 * 2**20
+    masked_fields: tuple[str, ...] = ()
+    personal_fields: tuple[str, ...] = PERSONAL
+    retention_days: float = 90.0
+    retention_max_bytes: int = 0
+    event_retention_days: float = 0.0
+    anonymous_log_quota: int = 1000
+    require_if_match: bool = False
     timezone: str = "UTC"
     decision_ttl_seconds: float = 1.0
     file_wins: bool = False
@@ -61,6 +79,30 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return Path(self.data_dir)
 
     @property
+    def database_url(self) -> str:
+        """The database: the one that is set, else a file in the data directory."""
+        return self.database or f"sqlite:///{self.data_path / DATABASE_FILE}"
+
+    @property
+    def key_path(self) -> Path:
+        """Where the key is that signs checkpoints."""
+        return Path(self.key_dir) if self.key_dir else self.data_path / "keys"
+
+    @property
+    def store_options(self) -> StoreOptions:
+        """Where everything is kept."""
+        return StoreOptions(
+            url=self.database_url,
+            data_dir=self.data_path,
+            key_dir=self.key_path,
+            masked=self.masked_fields,
+            personal=self.personal_fields,
+            keeps_decisions=self.decision_log != "off",
+            queue=self.log_queue,
+            spool_bytes=self.spool_max_bytes,
+        )
+
+    @property
     def policy_path(self) -> Path:
         """The policy file in use: the one that is set, else the one in the working directory, else the packaged one."""
         if self.policy_file:
@@ -77,6 +119,21 @@ ENVIRONMENT: Mapping[str, str] = {
     "POLICY_FILE": "policy_file",
     "POLICY_FUNCTIONS_DIR": "policy_functions_dir",
     "POLICY_DATA_DIR": "data_dir",
+    "POLICY_DATABASE": "database",
+    "POLICY_KEY_DIR": "key_dir",
+    "POLICY_STREAM_PORT": "stream_port",
+    "POLICY_MAX_SUBSCRIBERS": "max_subscribers",
+    "POLICY_WORKERS": "workers",
+    "POLICY_DECISION_LOG": "decision_log",
+    "POLICY_LOG_QUEUE": "log_queue",
+    "POLICY_SPOOL_MAX_BYTES": "spool_max_bytes",
+    "POLICY_MASKED_FIELDS": "masked_fields",
+    "POLICY_PERSONAL_FIELDS": "personal_fields",
+    "POLICY_RETENTION_DAYS": "retention_days",
+    "POLICY_RETENTION_MAX_BYTES": "retention_max_bytes",
+    "POLICY_EVENT_RETENTION_DAYS": "event_retention_days",
+    "POLICY_ANONYMOUS_LOG_QUOTA": "anonymous_log_quota",
+    "POLICY_REQUIRE_IF_MATCH": "require_if_match",
     "POLICY_TIMEZONE": "timezone",
     "POLICY_DECISION_TTL_SECONDS": "decision_ttl_seconds",
     "POLICY_FILE_WINS": "file_wins",
@@ -89,6 +146,9 @@ ENVIRONMENT: Mapping[str, str] = {
     "POLICY_ADMIN_KEY_FILE": "admin_key_file",
 }
 """Environment variable -> setting. `POLICY_CONFIG` names the config file, `NODE_IP_*` the addresses of components."""
+
+LOG_MODES = ("batched", "sync", "off")
+"""When a decision is on the disk: soon after its answer, before it, or never."""
 
 LOG_LEVELS = ("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG")
 
@@ -158,8 +218,9 @@ def _convert(values: Mapping[str, tuple[Any, str]], nodes: Mapping[str, str]) ->
     converted: dict[str, Any] = {}
     types = {field.name: field.type for field in msgspec.structs.fields(Settings)}
     for name, (value, source) in values.items():
+        given = _listed(value) if types[name] == tuple[str, ...] else value
         try:
-            converted[name] = msgspec.convert(value, types[name], strict=False)
+            converted[name] = msgspec.convert(given, types[name], strict=False)
         except msgspec.ValidationError as error:
             raise SettingsError(name, source, _plainly(error)) from error
         problem = _CHECKS[name](converted[name]) if name in _CHECKS else None
@@ -174,9 +235,22 @@ def _convert(values: Mapping[str, tuple[Any, str]], nodes: Mapping[str, str]) ->
         converted["admin_key"] = _read_key(Path(converted["admin_key_file"]))
     converted["log_level"] = converted.get("log_level", "INFO").upper()
     settings = Settings(**converted)
-    if settings.port == settings.metrics_port:
-        raise SettingsError("metrics_port", "the settings together", f"`{settings.port}` is the port of the service")
+    _check_ports(settings)
     return settings
+
+
+def _check_ports(settings: Settings) -> None:
+    taken = {settings.port: "the service"}
+    for name, port in (("metrics_port", settings.metrics_port), ("stream_port", settings.stream_port)):
+        if port in taken:
+            raise SettingsError(name, "the settings together", f"`{port}` is the port of {taken[port]}")
+        if port:
+            taken[port] = f"`{name}`"
+
+
+def _listed(value: Any) -> Any:
+    """Return a list that the environment or a flag holds as a text with commas."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
 _TYPE_NAMES = {"`bool`": "true or false", "`int`": "a whole number", "`float`": "a number", "`str`": "a text"}
@@ -235,6 +309,16 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "timezone": _check_zone,
     "log_level": lambda level: None if level.upper() in LOG_LEVELS else f"`{level}` is none of {', '.join(LOG_LEVELS)}",
     "decision_ttl_seconds": _within(0, 86400),
+    "stream_port": _within(0, 65535),
+    "max_subscribers": _within(1, 100_000),
+    "workers": _within(1, 64),
+    "decision_log": lambda mode: None if mode in LOG_MODES else f"`{mode}` is none of {', '.join(LOG_MODES)}",
+    "log_queue": _within(100, 10_000_000),
+    "spool_max_bytes": _within(0, 2**40),
+    "retention_days": _within(0, 36_500),
+    "retention_max_bytes": _within(0, 2**50),
+    "event_retention_days": _within(0, 36_500),
+    "anonymous_log_quota": _within(0, 1_000_000),
     "watch_interval_seconds": _within(0.05, 3600),
     "threads": _within(1, 128),
     "max_body_bytes": _within(1024, 2**30),

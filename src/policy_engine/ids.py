@@ -37,15 +37,19 @@ def _renew(milliseconds: int) -> str:
     return prefix
 
 
-class SequenceIds:
-    """UUIDs for the entries of one sequence: each says which sequence it belongs to and its number in it.
+PREFIX_BITS = 60
 
-    The first 60 free bits (the time when the sequence began, in milliseconds, and 12 random bits) name the sequence,
-    the other 62 are the number; so ids sort as the entries do, and an id is a cursor even when its entry is gone.
+
+class SequenceIds:
+    """UUIDs (version 8) for the numbered entries of one store: each says which store and which number.
+
+    The first 60 free bits name the store, the other 62 are the number; so ids sort as the entries do, and an id is a
+    cursor even when its entry is gone.
     """
 
-    def __init__(self) -> None:
-        self._prefix = f"{time_ns() // 1_000_000:012x}8{_bits(12):03x}"
+    def __init__(self, prefix: int) -> None:
+        """Name the store by a number of 60 bits."""
+        self._prefix = f"{prefix >> 12:012x}8{prefix & 0xFFF:03x}"
 
     def text(self, number: int) -> str:
         """Return the id of the entry with this number."""

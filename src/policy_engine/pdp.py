@@ -23,10 +23,11 @@ from policy_engine.language.document import parse_document, read_document
 from policy_engine.model.decision import Decision, Outcome
 from policy_engine.model.errors import InvalidRequestError
 from policy_engine.model.policy import PolicySet
+from policy_engine.model.record import Checked
 from policy_engine.model.trace import RuleTrace
 
-Listener: TypeAlias = Callable[[Sequence[Decision]], None]
-"""Called with every decision that was handed out."""
+Listener: TypeAlias = Callable[[Sequence[Checked]], None]
+"""Called with every decision that `check` and `check_many` hand out, and what it was made from."""
 
 DEFAULT_REUSE_SECONDS = 1.0
 
@@ -162,15 +163,27 @@ class PolicyEngine:
         Raises:
             InvalidRequestError: The request cannot be understood; nothing was decided.
         """
+        checked = self.evaluate(policy_type, context, at=at, explain=explain, request_id=request_id)
+        if self._listener is not None:
+            self._listener((checked,))
+        return checked.decision
+
+    def evaluate(
+        self,
+        policy_type: str,
+        context: dict[str, Any],
+        *,
+        at: datetime | str | None = None,
+        explain: bool = False,
+        request_id: str | None = None,
+    ) -> Checked:
+        """Decide one request as `check` does, tell no listener, and return what the decision was made from too."""
         began = perf_counter()
         now = datetime.now(UTC)
         moment = now if at is None else _instant(at)
-        decision = self._decide(
+        return self._decide(
             self.revision, policy_type, normalise(context), now, moment, explain, request_id, began, at is not None
         )
-        if self._listener is not None:
-            self._listener((decision,))
-        return decision
 
     def check_many(
         self,
@@ -186,19 +199,31 @@ class PolicyEngine:
         Raises:
             InvalidRequestError: One of the contexts cannot be understood; nothing was decided.
         """
+        checked = self.evaluate_many(policy_type, contexts, at=at, explain=explain, request_id=request_id)
+        if self._listener is not None:
+            self._listener(checked)
+        return [item.decision for item in checked]
+
+    def evaluate_many(
+        self,
+        policy_type: str,
+        contexts: Iterable[dict[str, Any]],
+        *,
+        at: datetime | str | None = None,
+        explain: bool = False,
+        request_id: str | None = None,
+    ) -> list[Checked]:
+        """Decide many requests as `check_many` does; otherwise as `evaluate`."""
         revision = self.revision
         now = datetime.now(UTC)
         moment = now if at is None else _instant(at)
         requests = [_normalise_item(number, context) for number, context in enumerate(contexts)]
-        decisions = [
+        return [
             self._decide(
                 revision, policy_type, context, now, moment, explain, request_id, perf_counter(), at is not None
             )
             for context in requests
         ]
-        if self._listener is not None:
-            self._listener(decisions)
-        return decisions
 
     def _decide(  # noqa: PLR0917 - positional: this is the hot path
         self,
@@ -211,7 +236,7 @@ class PolicyEngine:
         request_id: str | None,
         began: float,
         simulated: bool,  # noqa: FBT001 - the same
-    ) -> Decision:
+    ) -> Checked:
         plan = revision.plans.get(policy_type) if policy_type.__class__ is str else None
         facts: dict[str, Any] = {}
         trace: tuple[RuleTrace, ...] | None = None
@@ -231,7 +256,7 @@ class PolicyEngine:
                 if not plan.timeless:
                     valid_until = min(valid_until, self._clock.steady_until(plan.wanted, now))
         decision_id = uuid7()
-        return Decision(
+        decision = Decision(
             decision_id=decision_id,
             request_id=request_id or decision_id,
             timestamp=now,
@@ -257,6 +282,7 @@ class PolicyEngine:
             evaluation_time_ms=(perf_counter() - began) * 1e3,
             explanation=trace,
         )
+        return Checked(decision, context, facts)
 
 
 def _no_plan(policy_type: Any) -> Outcome:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any
+from typing import Any, Protocol
 
 from policy_engine.model.policy import PolicySet
 from policy_engine.store.atomic import write_atomically
@@ -19,6 +19,30 @@ log = logging.getLogger(__name__)
 
 _RACY_SECONDS = 2.0
 """A file that changed this recently may change again without its time of change moving, so its content is compared."""
+
+
+class PolicySource(Protocol):
+    """Where policies come from besides the API, and where what the API changes may be written to."""
+
+    def check_writable(self) -> None:
+        """Refuse a change that could not be written without losing something.
+
+        Raises:
+            StateError: It could not.
+        """
+
+    def write_back(self) -> None:
+        """Write what is in force, if that is wanted."""
+
+
+class NoFile:
+    """The source of policies where there is no file to keep: it takes no notice."""
+
+    def check_writable(self) -> None:
+        """Let every change pass."""
+
+    def write_back(self) -> None:
+        """Write nothing."""
 
 
 class PolicyFile:
@@ -72,24 +96,34 @@ class PolicyFile:
         return status.st_dev, status.st_ino, status.st_size, status.st_ctime_ns, status.st_mtime_ns
 
     def write(self, source: Mapping[str, Any], policy_set: PolicySet) -> None:
-        """Write the policies of a set into the document that was read, keeping its shape.
+        """Write the policies and types of a set into the document that was read, keeping its shape.
 
         Raises:
             OSError: The file could not be written; it is as it was.
         """
-        documents = {policy_id: policy.document for policy_id, policy in policy_set.policies.items()}
+        documents = {policy_id: policy_set.policies[policy_id].document for policy_id in _order(source, policy_set)}
         policies = list(documents.values()) if isinstance(source.get("policies"), list) else documents
-        text = json.dumps({**source, "policies": policies}, indent=2, ensure_ascii=False) + "\n"
+        document = {**source, "policies": policies}
+        if policy_set.type_documents or "types" in source:
+            document["types"] = policy_set.type_documents
+        text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
         write_atomically(self.path, text.encode())
         self.read()
 
 
-class Watcher:
-    """Calls back when a policy file changed."""
+def _order(source: Mapping[str, Any], policy_set: PolicySet) -> list[str]:
+    """Return the ids in the order of the document that was read, new ones last."""
+    policies = source.get("policies", ())
+    before = list(policies) if isinstance(policies, dict) else [policy.get("id") for policy in policies]
+    kept = [policy_id for policy_id in before if policy_id in policy_set.policies]
+    return [*kept, *(policy_id for policy_id in policy_set.policies if policy_id not in set(kept))]
 
-    def __init__(self, file: PolicyFile, changed: Callable[[], None], interval_seconds: float) -> None:
-        self._file = file
-        self._changed = changed
+
+class Watcher:
+    """Looks at a policy file again and again."""
+
+    def __init__(self, look: Callable[[], None], interval_seconds: float) -> None:
+        self._look = look
         self._interval = interval_seconds
         self._stop = Event()
         self._thread = Thread(target=self._run, name="policy-file-watcher", daemon=True)
@@ -106,5 +140,4 @@ class Watcher:
 
     def _run(self) -> None:
         while not self._stop.wait(self._interval):
-            if self._file.changed():
-                self._changed()
+            self._look()

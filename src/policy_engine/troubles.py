@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from threading import Lock
 
 import msgspec
 
@@ -21,6 +22,11 @@ class Trouble(msgspec.Struct, frozen=True, kw_only=True):
 CODES: dict[str, str] = {
     "reload_failed": "the policy file was refused, or could not be read or taken over",
     "reload_conflict": "the policy file changed, and so did policies through the API since it was read",
+    "write_back_failed": "what the API changed could not be written to the policy file; it is tried again",
+    "revision_refused": "another process made a revision that cannot be used here; the last good program stays",
+    "store_unavailable": "the database is away: checks go on, what they decide is spooled, changes are refused",
+    "spool_full": "the database is away and the spool takes no more: checks are refused once the queue is full",
+    "audit_unsigned": "checkpoints cannot be signed, so what is logged from now on is not protected",
     "function_unavailable": "policies name functions that are not there, so they deny",
 }
 """Every code and what it means."""
@@ -31,6 +37,7 @@ class Troubles:
 
     def __init__(self) -> None:
         self._held: dict[str, Trouble] = {}
+        self._lock = Lock()
 
     def __contains__(self, code: str) -> bool:
         return code in self._held
@@ -41,13 +48,16 @@ class Troubles:
 
     def add(self, code: str, detail: str, errors: tuple[Diagnostic, ...] = ()) -> bool:
         """Note a reason and return whether it is news."""
-        old = self._held.get(code)
-        if old is not None and old.detail == detail:
-            return False
-        trouble = Trouble(code=code, detail=detail, since=datetime.now(UTC), errors=errors)
-        self._held = {**self._held, code: trouble}
+        with self._lock:
+            old = self._held.get(code)
+            if old is not None and old.detail == detail:
+                return False
+            since = old.since if old is not None else datetime.now(UTC)
+            self._held = {**self._held, code: Trouble(code=code, detail=detail, since=since, errors=errors)}
         return True
 
     def clear(self, *codes: str) -> None:
         """Forget reasons that no longer hold."""
-        self._held = {code: trouble for code, trouble in self._held.items() if code not in codes}
+        if not self._held.keys().isdisjoint(codes):
+            with self._lock:
+                self._held = {code: trouble for code, trouble in self._held.items() if code not in codes}

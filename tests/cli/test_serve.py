@@ -5,10 +5,12 @@ from __future__ import annotations
 import socket
 import subprocess
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from sqlite3 import connect
 
 import pytest
-from tests.conftest import Processes
+from tests.conftest import Processes, Services
 from tests.service.running import COMMAND, DEADLINE_SECONDS, environment, free_port
 
 Start = Callable[..., subprocess.CompletedProcess[str]]
@@ -87,10 +89,24 @@ def test_a_data_directory_that_cannot_be_used(serve: Start, policy_file: Path) -
     refused(serve("--data-dir", str(policy_file)), "data directory", str(policy_file))
 
 
-def test_a_version_file_that_holds_something_else(serve: Start, tmp_path: Path) -> None:
+def test_a_database_that_is_something_else(serve: Start, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "policy-version.json").write_text("{")
-    refused(serve(), "policy-version.json")
+    (tmp_path / "data" / "policy-engine.db").write_text("{" * 5000)
+    refused(serve(), "policy-engine.db", "not a database")
+
+
+@pytest.mark.parametrize(
+    ("url", "said"), [("mysql://localhost/x", "mysql"), ("postgresql://localhost:1/x", "refused"), ("nonsense", "URL")]
+)
+def test_a_database_that_cannot_be_used(serve: Start, url: str, said: str) -> None:
+    refused(serve("--database", url), said)
+
+
+def test_a_stored_policy_that_was_altered(serve: Start, services: Services, tmp_path: Path) -> None:
+    services.end(services())
+    with closing(connect(tmp_path / "data" / "policy-engine.db")) as database, database:
+        database.execute("UPDATE part SET document = replace(document, '8080', '8081')")
+    refused(serve(), "revision 2", "altered")
 
 
 def test_an_address_that_is_not_here(serve: Start) -> None:

@@ -47,12 +47,20 @@ def config(directory: Path, **values: Any) -> str:
 
 
 LEVELS: list[tuple[str, Any, Any, str, Any, Any]] = [
-    ("port", 5000, 5001, "5002", 5003, 5002),
+    ("port", 5000, 5002, "5003", 5004, 5003),
     ("log_level", "INFO", "debug", "warning", "error", "WARNING"),
     ("data_dir", "data", "a", "b", "c", "b"),
     ("file_wins", False, True, "false", True, False),
     ("timezone", "UTC", "Asia/Tokyo", "Europe/Berlin", "America/New_York", "Europe/Berlin"),
     ("watch_interval_seconds", 0.2, 1, "2.5", 3.5, 2.5),
+    ("decision_log", "batched", "sync", "off", "batched", "off"),
+    ("retention_days", 90.0, 7, "0.5", 0, 0.5),
+    ("anonymous_log_quota", 1000, 5, "0", 7, 0),
+    ("require_if_match", False, True, "false", True, False),
+    ("workers", 1, 2, "3", 4, 3),
+    ("stream_port", 5001, 0, "5003", 5004, 5003),
+    ("key_dir", "", "a", "b", "c", "b"),
+    ("database", "", "sqlite:///a", "sqlite:///b", "sqlite:///c", "sqlite:///b"),
 ]
 
 
@@ -160,6 +168,23 @@ BAD: list[tuple[str, Any, str]] = [
     ("decision_ttl_seconds", -1, "POLICY_DECISION_TTL_SECONDS"),
     ("max_batch", 10_001, "POLICY_MAX_BATCH"),
     ("max_body_bytes", 1, "POLICY_MAX_BODY_BYTES"),
+    ("stream_port", 70000, "POLICY_STREAM_PORT"),
+    ("stream_port", -1, "POLICY_STREAM_PORT"),
+    ("workers", 0, "POLICY_WORKERS"),
+    ("workers", 65, "POLICY_WORKERS"),
+    ("max_subscribers", 0, "POLICY_MAX_SUBSCRIBERS"),
+    ("decision_log", "never", "POLICY_DECISION_LOG"),
+    ("decision_log", "SYNC", "POLICY_DECISION_LOG"),
+    ("log_queue", 99, "POLICY_LOG_QUEUE"),
+    ("log_queue", 1.5, "POLICY_LOG_QUEUE"),
+    ("spool_max_bytes", -1, "POLICY_SPOOL_MAX_BYTES"),
+    ("retention_days", -1, "POLICY_RETENTION_DAYS"),
+    ("retention_days", "nan", "POLICY_RETENTION_DAYS"),
+    ("retention_days", "inf", "POLICY_RETENTION_DAYS"),
+    ("retention_max_bytes", -1, "POLICY_RETENTION_MAX_BYTES"),
+    ("event_retention_days", -0.1, "POLICY_EVENT_RETENTION_DAYS"),
+    ("anonymous_log_quota", -1, "POLICY_ANONYMOUS_LOG_QUOTA"),
+    ("require_if_match", "maybe", "POLICY_REQUIRE_IF_MATCH"),
     ("admin_key_file", "no/such/file", ""),
 ]
 
@@ -287,6 +312,54 @@ def test_the_packaged_policies_can_be_loaded() -> None:
     document = parse_document(PACKAGED_POLICY_FILE.read_bytes())
     assert document.warnings == ()
     assert document.policy_set.policies
+
+
+def test_two_listeners_do_not_share_a_port(directory: Path) -> None:
+    taken = [({"port": 9091}, "metrics_port"), ({"stream_port": 5000}, "stream_port"), ({"port": 5001}, "stream_port")]
+    for values, name in taken:
+        for given in ({"config_file": config(directory, **values)}, {"flags": values}):
+            with pytest.raises(SettingsError, match=rf"`{name}`.*is the port of") as refused:
+                load_settings({}, **given)
+            assert refused.value.setting == name
+    with pytest.raises(SettingsError, match=r"`stream_port`.*`7000` is the port of `metrics_port`"):
+        load_settings({"METRICS_PORT": "7000", "POLICY_STREAM_PORT": "7000"})
+
+
+def test_listeners_that_are_off_share_nothing() -> None:
+    settings = load_settings({"METRICS_PORT": "0", "POLICY_STREAM_PORT": "0", "POLICY_PORT": "5001"}).settings
+    assert (settings.port, settings.metrics_port, settings.stream_port) == (5001, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "variable"), [("masked_fields", "POLICY_MASKED_FIELDS"), ("personal_fields", "POLICY_PERSONAL_FIELDS")]
+)
+def test_lists(directory: Path, name: str, variable: str) -> None:
+    expected = ("note", "properties.diagnosis")
+    for value in ("note,properties.diagnosis", " note , properties.diagnosis,, ", ["note", "properties.diagnosis"]):
+        assert getattr(load_settings({}, config_file=config(directory, **{name: value})).settings, name) == expected
+        if isinstance(value, str):
+            assert getattr(load_settings({variable: value}).settings, name) == expected
+    assert getattr(load_settings({}, config_file=config(directory, **{name: []})).settings, name) == ()
+    assert getattr(load_settings({variable: ","}).settings, name) == (), "a comma alone is an empty list"
+    for wrong in (5, [5], {"note": True}, None, [None]):
+        with pytest.raises(SettingsError, match=f"`{name}`"):
+            load_settings({}, config_file=config(directory, **{name: wrong}))
+
+
+def test_what_is_personal_by_default() -> None:
+    assert load_settings({}).settings.personal_fields == ("client_id", "client_ip")
+    assert load_settings({}).settings.masked_fields == ()
+
+
+def test_where_everything_is_kept(directory: Path) -> None:
+    options = load_settings({}).settings.store_options
+    assert options.url == "sqlite:///data/policy-engine.db"
+    assert (options.data_dir, options.key_dir) == (Path("data"), Path("data/keys"))
+    given = {"data_dir": str(directory), "key_dir": "keys", "database": "postgresql://localhost/x", "log_queue": 500}
+    options = load_settings({}, {**given, "spool_max_bytes": 7, "masked_fields": "a,b"}).settings.store_options
+    assert options.url == "postgresql://localhost/x"
+    assert (options.data_dir, options.key_dir) == (directory, Path("keys"))
+    assert (options.queue, options.spool_bytes, options.masked) == (500, 7, ("a", "b"))
 
 
 def test_every_variable_is_a_setting() -> None:

@@ -104,6 +104,14 @@ def constant(node: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
+def named(node: Any, module: ast.Module) -> str | None:
+    """Return the text that an expression is, or that a constant of its module is."""
+    if not isinstance(node, ast.Name):
+        return constant(node)
+    assigned = [item for item in module.body if isinstance(item, ast.Assign)]
+    return next((constant(item.value) for item in assigned if ast.unparse(item.targets[0]) == node.id), None)
+
+
 def files() -> list[Path]:
     """Return the files of the project: those that belong to it, not what tools left behind."""
     passed_over = {".git", ".venv", ".hypothesis", "__pycache__", "data", "logs", "build", "dist"}

@@ -24,6 +24,7 @@ REQUESTS: dict[str, tuple[str, str, Any]] = {
     "policies.delete_policy_short": ("DELETE", "/policies/web", None),
     "policies.enable_policy": ("POST", "/api/v1/policies/web/enable", None),
     "policies.disable_policy": ("POST", "/api/v1/policies/web/disable", None),
+    "revisions.roll_back": ("POST", "/api/v1/revisions/2/rollback", None),
 }
 
 
@@ -121,7 +122,12 @@ def test_the_scheme_ignores_case(keyed: PolicyService, scheme: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/health", "/livez", "/readyz", "/policies", "/policies/web", "/api/v1/policies", "/events"]
+    "path",
+    [
+        *("/", "/health", "/livez", "/readyz", "/events", "/api/v1/decisions"),
+        *("/policies", "/policies/web", "/api/v1/policies", "/api/v1/policies/web/history"),
+        *("/api/v1/revisions", "/api/v1/revisions/2", "/api/v1/revisions/2/diff/2"),
+    ],
 )
 def test_reading_is_open(keyed: PolicyService, path: str) -> None:
     client = create_app(keyed).test_client()

@@ -95,9 +95,9 @@ def service(services: Services) -> PolicyService:
 
 
 def snapshot(client: FlaskClient, service: PolicyService, directory: Path) -> Any:
-    files = {path: path.read_bytes() for path in sorted(directory.rglob("*")) if path.is_file()}
+    files = {path: path.read_bytes() for path in sorted(directory.glob("*")) if path.is_file()}
     texts = [client.get(path).get_json() for path in ("/policies", "/readyz", "/events")]
-    return texts, files, service.revision
+    return texts, files, service.revision, service.store.revisions.documents()
 
 
 @pytest.mark.parametrize(("method", "path"), WRITES)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from tests.conftest import Services
+from tests.http.logged import post
 from tests.http.shapes import AUTOMATIC, problem, routes
 
 from policy_engine.http.app import WRITES, create_app
@@ -21,8 +24,10 @@ DECISION = {
     *("policies_checked", "shadow", "policy_version", "revision_digest", "valid_until", "simulated"),
     *("evaluation_time_ms", "explanation"),
 }
+LOGGED = DECISION - {"explanation"} | {"event_id", "component", "represents", "client", "context", "facts", "source"}
 POLICY = {"id", "name", "type", "description", "priority", "enabled", "rules"}
 PAGE = {"events", "total", "last_event_id", "gap"}
+REVISION = {"number", "parent", "digest", "author", "reason", "time", "source", "language_version", "parts"}
 READY = {"status", "reasons", "policy_version", "revision_digest", "policies", "rules"}
 
 
@@ -73,6 +78,30 @@ CASES = {
         *("/api/v1/policies/validate", NEW, 200, {"valid", "issues", "warnings", "errors"}),
         ("/api/v1/policies/validate", [], 400),
     ),
+    "GET /api/v1/policies/<policy_id>/history": Case(
+        *("/api/v1/policies/web/history", None, 200, {"policy_id", "history", "next_before"}),
+        ("/api/v1/policies/nope/history", None, 404),
+    ),
+    "GET /api/v1/revisions": Case(
+        *("/api/v1/revisions", None, 200, {"revisions", "next_before"}), ("/api/v1/revisions?limit=0", None, 400)
+    ),
+    "GET /api/v1/revisions/<int:number>": Case(
+        *("/api/v1/revisions/2", None, 200, REVISION | {"policies", "types"}), ("/api/v1/revisions/1", None, 404)
+    ),
+    "GET /api/v1/revisions/<int:number>/diff/<int:other>": Case(
+        *("/api/v1/revisions/2/diff/2", None, 200, {"from", "to", "changes"}),
+        ("/api/v1/revisions/2/diff/3", None, 404),
+    ),
+    "POST /api/v1/revisions/<int:number>/rollback": Case(
+        *("/api/v1/revisions/2/rollback", None, 200, {"success", "rolled_back_to", "policy_version"}),
+        ("/api/v1/revisions/3/rollback", None, 404),
+    ),
+    "GET /api/v1/decisions": Case(
+        *("/api/v1/decisions", None, 200, {"decisions", "next_cursor"}), ("/api/v1/decisions?result=x", None, 400)
+    ),
+    "GET /api/v1/decisions/<decision_id>": Case(
+        "/api/v1/decisions/{decision_id}", None, 200, LOGGED, ("/api/v1/decisions/nope", None, 404)
+    ),
     "POST /api/v1/check": Case("/api/v1/check", CHECK, 200, DECISION, ("/api/v1/check", {}, 400)),
     "POST /api/check_policy": Case("/api/check_policy", CHECK, 200, DECISION, ("/api/check_policy", {}, 400)),
     "POST /api/v1/check/batch": Case(
@@ -82,6 +111,9 @@ CASES = {
     ),
 }
 
+REDIRECTS = {"GET /api/v1/events/stream": "http://localhost:5001/api/v1/events/stream"}
+
+PLACEHOLDER = re.compile("<[^>]+>")
 UNKNOWN = ("/nope", "/policies/", "/api", "/api/v1", "/api/v1/check/", "/api/v1/policies/a/b/c", "/%ff", "/a b", "/é")
 
 
@@ -91,14 +123,30 @@ def app(service: PolicyService) -> Flask:
 
 
 def test_every_route_has_its_case(app: Flask) -> None:
-    assert {f"{method} {rule.rule}" for method, rule in routes(app)} == CASES.keys()
+    assert {f"{method} {rule.rule}" for method, rule in routes(app)} == CASES.keys() | REDIRECTS.keys()
+
+
+@pytest.mark.parametrize("route", REDIRECTS)
+def test_redirects(services: Services, route: str) -> None:
+    method, path = route.split()
+    for port, status in ((5001, 307), (0, 404)):
+        client = create_app(services(stream_port=port)).test_client()
+        response = client.open(f"{path}?x=1", method=method, headers={"X-Request-ID": "r-1"})
+        assert (response.status_code, response.headers["X-Request-ID"]) == (status, "r-1")
+        if status == 404:
+            problem(response, status)
+        else:
+            assert response.headers["Location"] == REDIRECTS[route] + "?x=1"
 
 
 @pytest.mark.parametrize("route", CASES)
 def test_success(client: FlaskClient, route: str) -> None:
     case = CASES[route]
     method = route.split(maxsplit=1)[0]
-    response = client.open(case.path, method=method, json=case.body, headers={"X-Request-ID": "r-1"})
+    path = case.path
+    if "decision_id" in path:
+        path = path.format(decision_id=post(client, "/api/v1/check", CHECK)["decision_id"])
+    response = client.open(path, method=method, json=case.body, headers={"X-Request-ID": "r-1"})
     assert response.status_code == case.status, response.text
     assert response.mimetype == "application/json"
     assert response.headers["X-Request-ID"] == "r-1"
@@ -120,7 +168,7 @@ def test_wrong_methods(app: Flask) -> None:
     client = app.test_client()
     taken: dict[str, set[str]] = {}
     for method, rule in routes(app):
-        taken.setdefault(rule.rule.replace("<policy_id>", "web"), set()).add(method)
+        taken.setdefault(PLACEHOLDER.sub("2", rule.rule), set()).add(method)
     taken["/api/v1/policies/validate"] |= {"GET", "PUT", "DELETE"}  # there, `validate` is the id of a policy
     for path, methods in taken.items():
         for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "BREW"} - methods:

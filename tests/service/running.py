@@ -63,10 +63,13 @@ def eventually(found: Callable[[], Any], what: str, seconds: float = DEADLINE_SE
 class Running:
     """A service that was started."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, metrics_port: int, log: Path) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], port: int, metrics_port: int, stream_port: int, log: Path
+    ) -> None:
         self.process = process
         self.port = port
         self.metrics_port = metrics_port
+        self.stream_port = stream_port
         self._log = log
 
     @classmethod
@@ -80,9 +83,18 @@ class Running:
 
     @classmethod
     def _launch(cls, directory: Path, settings: Mapping[str, str], attempt: int) -> Running | None:
-        port, metrics_port = free_port(), free_port()
+        port, metrics_port, stream_port = free_port(), free_port(), free_port()
         log = directory / f"serve-{port}-{attempt}.log"
-        flags = ["--port", str(port), "--metrics-port", str(metrics_port), "--data-dir", str(directory / "data")]
+        flags = [
+            "--port",
+            str(port),
+            "--metrics-port",
+            str(metrics_port),
+            "--stream-port",
+            str(stream_port),
+            "--data-dir",
+            str(directory / "data"),
+        ]
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [*COMMAND, "serve", *flags],
@@ -92,7 +104,7 @@ class Running:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        running = cls(process, port, metrics_port, log)
+        running = cls(process, port, metrics_port, stream_port, log)
         try:
             eventually(lambda: running.alive() or process.poll() is not None, "the service answers")
         except AssertionError:

@@ -14,12 +14,13 @@ from unittest.mock import Mock
 
 import pytest
 from tests.conftest import Services
+from tests.service.databases import locked
 from tests.service.running import eventually
+from tests.service.states import NEW, Document, allows, codes, types, with_port
 
 from policy_engine.http.app import create_app
 from policy_engine.service import PolicyService
 
-Document = dict[str, Any]
 CHECK = ("network_security", {"protocol": "tcp", "dst_port": 8080})
 
 
@@ -76,23 +77,9 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
-def codes(service: PolicyService) -> list[str]:
-    return [trouble.code for trouble in service.troubles.all()]
-
-
-def types(service: PolicyService) -> list[str]:
-    return [event.event_type for event in service.events.page().events]
-
-
-def with_port(document: Document, port: int) -> str:
-    """The file with the allowed port changed to one of four digits: the size stays the same."""
-    changed = json.loads(json.dumps(document))
-    changed["policies"]["web"]["rules"][1]["match"]["dst_port"] = port
-    return json.dumps(changed)
-
-
-def allows(service: PolicyService, port: int) -> bool:
-    return service.engine.check("network_security", {"protocol": "tcp", "dst_port": port}).allowed
+def reloaded(service: PolicyService, port: int) -> bool:
+    service.reload()
+    return allows(service, port)
 
 
 @pytest.mark.parametrize("about", BROKEN)
@@ -248,54 +235,47 @@ def test_watching_tells_a_failure_once_and_recovers(
     service.start()
     BROKEN[about][0](policy_file)
     eventually(lambda: codes(service) == ["reload_failed"], "the failure is seen")
-    look = Mock(wraps=service._file.changed)
-    monkeypatch.setattr(service._file, "changed", look)
+    assert service._file is not None
+    look = Mock(wraps=service._file.file.changed)
+    monkeypatch.setattr(service._file.file, "changed", look)
     eventually(lambda: look.call_count >= 5, "the watcher looked again")
     assert types(service).count("RELOAD_FAILED") == 1
     _restore(policy_file, with_port(document, 8081).encode())
     eventually(lambda: allows(service, 8081) and not service.troubles.all(), "the file is in force")
 
 
-def test_a_number_that_cannot_be_kept_is_not_used(
-    service: PolicyService, policy_file: Path, document: Document, tmp_path: Path
+def test_what_the_store_does_not_take_is_not_in_force(
+    service: PolicyService, policy_file: Path, document: Document
 ) -> None:
-    shutil.rmtree(tmp_path / "data")
-    (tmp_path / "data").touch()
-    before = service.revision
-    policy_file.write_text(with_port(document, 8081))
-    service.reload()
-    assert service.revision == before
-    assert codes(service) == ["reload_failed"]
-    assert "policy-version.json" in service.troubles.all()[0].detail
-    assert "Not a directory" in service.troubles.all()[0].detail
-    assert allows(service, 8080)
-    (tmp_path / "data").unlink()
-    (tmp_path / "data").mkdir()
-    service.reload()
-    assert allows(service, 8081)
-    assert service.troubles.all() == ()
+    before = service.revision, service.store.revisions.documents()
+    with locked(service):
+        policy_file.write_text(with_port(document, 8081))
+        service.reload()
+        assert (service.revision, service.store.revisions.documents()) == before
+        assert codes(service)[-1] == "reload_failed"
+        assert "cannot be taken over" in service.troubles.all()[-1].detail
+        assert "locked" in service.troubles.all()[-1].detail
+        assert allows(service, 8080)
+    eventually(partial(reloaded, service, 8081), "the store is back")
+    eventually(lambda: service.troubles.all() == (), "nothing is wrong any more")
 
 
 def test_a_file_that_could_not_be_taken_over_is_tried_again(
-    service: PolicyService, policy_file: Path, document: Document, tmp_path: Path
+    service: PolicyService, policy_file: Path, document: Document
 ) -> None:
     service.start()
-    shutil.rmtree(tmp_path / "data")
-    (tmp_path / "data").touch()
-    policy_file.write_text(with_port(document, 8081))
-    eventually(lambda: codes(service) == ["reload_failed"], "the failure is seen")
-    (tmp_path / "data").unlink()
-    (tmp_path / "data").mkdir()
-    eventually(lambda: allows(service, 8081) and not service.troubles.all(), "the file is in force", seconds=6)
+    with locked(service):
+        policy_file.write_text(with_port(document, 8081))
+        eventually(lambda: "reload_failed" in service.troubles, "the failure is seen")
+        assert allows(service, 8080)
+    eventually(lambda: allows(service, 8081) and not service.troubles.all(), "the file is in force")
 
 
 # Changes through the API and in the file
 
-NEW = {"id": "new", "type": "network_security", "rules": [{"action": "allow", "match": {"protocol": "udp"}}]}
-
 
 def test_changes_on_both_sides_are_a_conflict(service: PolicyService, policy_file: Path, document: Document) -> None:
-    service.create(NEW)
+    service.administration.create(NEW)
     before = service.revision
     policy_file.write_text(with_port(document, 8081))
     service.reload()
@@ -309,7 +289,7 @@ def test_changes_on_both_sides_are_a_conflict(service: PolicyService, policy_fil
 def test_a_conflict_ends_when_the_file_is_as_it_was(
     service: PolicyService, policy_file: Path, document: Document
 ) -> None:
-    service.create(NEW)
+    service.administration.create(NEW)
     policy_file.write_text(with_port(document, 8081))
     service.reload()
     policy_file.write_text(json.dumps(document))
@@ -319,7 +299,7 @@ def test_a_conflict_ends_when_the_file_is_as_it_was(
 
 
 def test_a_conflict_ends_when_both_sides_agree(service: PolicyService, policy_file: Path, document: Document) -> None:
-    service.create(NEW)
+    service.administration.create(NEW)
     policy_file.write_text(with_port(document, 8081))
     service.reload()
     document["policies"]["new"] = NEW
@@ -334,17 +314,17 @@ def test_a_conflict_ends_when_the_change_through_the_api_is_undone(
     service: PolicyService, policy_file: Path, document: Document
 ) -> None:
     service.start()
-    service.create(NEW)
+    service.administration.create(NEW)
     policy_file.write_text(with_port(document, 8081))
     eventually(lambda: codes(service) == ["reload_conflict"], "the conflict is seen")
-    service.delete("new")
+    service.administration.delete("new")
     eventually(lambda: allows(service, 8081) and not service.troubles.all(), "the file is in force", seconds=6)
 
 
 def test_a_number_of_another_kind_is_a_conflict_too(services: Services, policy_file: Path, document: Document) -> None:
     parameters = document["policies"]["night"]["rules"][0]["parameters"]
     service = services()
-    service.create(NEW)
+    service.administration.create(NEW)
     parameters["opens"] = 8.0
     policy_file.write_text(json.dumps(document))
     service.reload()
@@ -354,7 +334,7 @@ def test_a_number_of_another_kind_is_a_conflict_too(services: Services, policy_f
 def test_a_file_that_was_broken_and_is_mended_is_only_a_conflict(
     service: PolicyService, policy_file: Path, document: Document
 ) -> None:
-    service.create(NEW)
+    service.administration.create(NEW)
     policy_file.write_text("{")
     service.reload()
     assert codes(service) == ["reload_failed"]
@@ -365,7 +345,7 @@ def test_a_file_that_was_broken_and_is_mended_is_only_a_conflict(
 
 def test_the_file_wins_where_that_is_set(services: Services, policy_file: Path, document: Document) -> None:
     service = services(file_wins=True)
-    service.create(NEW)
+    service.administration.create(NEW)
     before = service.revision.version
     policy_file.write_text(with_port(document, 8081))
     service.reload()
@@ -377,7 +357,7 @@ def test_the_file_wins_where_that_is_set(services: Services, policy_file: Path, 
 
 
 def test_a_change_through_the_api_alone_is_no_conflict(service: PolicyService, policy_file: Path) -> None:
-    service.create(NEW)
+    service.administration.create(NEW)
     before = service.revision
     os.utime(policy_file)
     service.reload()
@@ -391,9 +371,9 @@ def test_a_change_through_the_api_alone_is_no_conflict(service: PolicyService, p
 def test_versions_rise_and_never_fall(services: Services, policy_file: Path, document: Document) -> None:
     service = services()
     versions = [service.revision.version]
-    service.create(NEW)
+    service.administration.create(NEW)
     versions.append(service.revision.version)
-    service.delete("new")
+    service.administration.delete("new")
     versions.append(service.revision.version)
     policy_file.write_text(with_port(document, 8081))
     service.reload()
@@ -402,14 +382,6 @@ def test_versions_rise_and_never_fall(services: Services, policy_file: Path, doc
     policy_file.write_text(json.dumps(document))
     versions.append(services().revision.version)
     assert versions == list(range(versions[0], versions[0] + 5))
-
-
-def test_changes_that_a_restart_loses_do_not_lower_the_number(services: Services) -> None:
-    service = services()
-    service.create(NEW)
-    again = services()
-    assert "new" not in again.policies
-    assert again.revision.version > service.revision.version
 
 
 def test_the_number_is_above_that_of_the_file(services: Services, policy_file: Path, document: Document) -> None:
@@ -435,7 +407,7 @@ def test_a_change_does_not_wait_for_a_long_one(service: PolicyService) -> None:
     held, done = Event(), Event()
 
     def hold() -> None:
-        with service._lock:
+        with service._activation.lock:
             held.set()
             done.wait(10)
 

@@ -88,8 +88,12 @@ def test_versions_over_restarts(processes: Processes, policy_file: Path) -> None
     assert again["policy_version"] == changed["policy_version"]
     assert again["revision_digest"] == changed["revision_digest"]
     second.request("POST", "/policies", {"id": "new", "type": "network_security", "rules": []})
+    own = second.readiness()
+    assert own["policy_version"] == again["policy_version"] + 1
     assert second.stop() == 0
-    assert processes().readiness()["policy_version"] > changed["policy_version"] + 1
+    third = processes()
+    assert third.readiness() == own
+    assert third.get("/api/v1/policies/new")["version"] == own["policy_version"]
 
 
 class Caller(Thread):

@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 from typing import Any
 
 import click
 
-from policy_engine.cli.output import fail, print_diagnostics
+from policy_engine.cli.output import FAILED, fail, print_diagnostics
 from policy_engine.config import LOG_LEVELS, Settings, load_settings
 from policy_engine.logs import configure_logging
 from policy_engine.model.errors import InvalidPolicyError, SettingsError, StateError
-from policy_engine.service import PolicyService
 
 
 @click.command()
@@ -21,10 +21,18 @@ from policy_engine.service import PolicyService
 @click.option("--port", type=int, help="Port to listen on.  [default: 5000; POLICY_PORT]")
 @click.option("--metrics-port", type=int, help="Port for probes, 0 for none.  [default: 9091; METRICS_PORT]")
 @click.option(
+    "--stream-port", type=int, help="Port for event streams, 0 for none.  [default: 5001; POLICY_STREAM_PORT]"
+)
+@click.option("--workers", type=int, help="Processes that serve.  [default: 1; POLICY_WORKERS]")
+@click.option(
     "--policy-file", type=click.Path(), help="The policy file.  [default: config/policies/policies.json; POLICY_FILE]"
 )
 @click.option("--config", "config_file", type=click.Path(), help="The JSON config file.  [POLICY_CONFIG]")
 @click.option("--data-dir", type=click.Path(), help="Where state is kept.  [default: data; POLICY_DATA_DIR]")
+@click.option(
+    "--database",
+    help="The database as a URL, SQLite or PostgreSQL.  [default: a file in the data directory; POLICY_DATABASE]",
+)
 @click.option("--threads", type=int, help="Threads that serve requests.  [default: 3; POLICY_THREADS]")
 @click.option("--log-level", type=click.Choice(LOG_LEVELS, case_sensitive=False), help="[default: INFO; LOG_LEVEL]")
 @click.option(
@@ -44,17 +52,12 @@ def serve(config_file: str | None, **flags: Any) -> None:
     try:
         loaded = load_settings(os.environ, flags, config_file=config_file)
         settings = loaded.settings
-        for port in filter(None, (settings.port, settings.metrics_port)):
+        for port in filter(None, (settings.port, settings.metrics_port, settings.stream_port)):
             _check_port(settings.host, port)
         configure_logging(settings)
-        _try_out(settings)
-    except (SettingsError, StateError) as error:
+    except (SettingsError, OSError) as error:
         fail(str(error))
-    except InvalidPolicyError as error:
-        print_diagnostics("error", error.errors, "red")
-        fail(f"the policy file `{settings.policy_path}` is refused")
-    except OSError as error:
-        fail(str(error))
+    _rehearse(settings)
     for warning in loaded.warnings:
         click.echo(f"policy-engine: {warning}", err=True)
     from policy_engine.http.server import serve as run  # noqa: PLC0415 - other commands need no web server
@@ -62,13 +65,41 @@ def serve(config_file: str | None, **flags: Any) -> None:
     run(settings)
 
 
+def _rehearse(settings: Settings) -> None:
+    """Do once, silently, what the workers will do: what keeps them from starting is better said here.
+
+    It is done in a process of its own, which takes the memory for it along when it ends.
+    """
+    child = os.fork()
+    if child == 0:
+        try:
+            _try_out(settings)
+        except SystemExit as end:
+            sys.stderr.flush()
+            os._exit(end.code if isinstance(end.code, int) else FAILED)
+        os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code:
+        raise SystemExit(code if code > 0 else FAILED)
+
+
 def _try_out(settings: Settings) -> None:
-    """Do once, silently, what the worker will do: what keeps it from starting is better said here."""
+    from policy_engine.service import load_policies  # noqa: PLC0415 - this process alone needs it
+    from policy_engine.store.opened import Store  # noqa: PLC0415
+
     logging.disable(logging.CRITICAL)
     try:
-        PolicyService(settings)
-    finally:
-        logging.disable(logging.NOTSET)
+        store = Store(settings.store_options)
+        try:
+            load_policies(settings, store)
+        finally:
+            store.stop()
+    except InvalidPolicyError as error:
+        print_diagnostics("error", error.errors, "red")
+        sys.stdout.flush()
+        fail(f"the policy file `{settings.policy_path}` is refused")
+    except (StateError, OSError) as error:
+        fail(str(error))
 
 
 def _check_port(host: str, port: int) -> None:

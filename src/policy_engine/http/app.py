@@ -12,14 +12,17 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from policy_engine import __version__
-from policy_engine.http.access import authorise_write
+from policy_engine.http.access import Access, authorise_write
+from policy_engine.http.bodies import access as current_access
 from policy_engine.http.bodies import service as current_service
 from policy_engine.http.check import CheckEndpoints
+from policy_engine.http.decisions import decisions
 from policy_engine.http.events import events
-from policy_engine.http.front import REQUEST_ID, Application, Front, guarded, read_body, request_id
+from policy_engine.http.front import REQUEST_ID, RETRY, Application, Front, guarded, read_body, request_id
 from policy_engine.http.health import health
 from policy_engine.http.policies import policies
 from policy_engine.http.problem import JSON, Reply, problem
+from policy_engine.http.revisions import revisions
 from policy_engine.ids import uuid7
 from policy_engine.model.errors import (
     BusyError,
@@ -27,8 +30,11 @@ from policy_engine.model.errors import (
     InvalidRequestError,
     PolicyEngineError,
     PolicyExistsError,
+    PreconditionError,
     StateError,
+    UnknownDecisionError,
     UnknownPolicyError,
+    UnknownRevisionError,
 )
 from policy_engine.service import PolicyService
 
@@ -44,6 +50,7 @@ WRITES = frozenset(
         "policies.delete_policy_short",
         "policies.enable_policy",
         "policies.disable_policy",
+        "revisions.roll_back",
     }
 )
 """The endpoints that change something."""
@@ -53,6 +60,9 @@ _STATUS: dict[type[PolicyEngineError], HTTPStatus] = {
     InvalidRequestError: HTTPStatus.BAD_REQUEST,
     UnknownPolicyError: HTTPStatus.NOT_FOUND,
     PolicyExistsError: HTTPStatus.CONFLICT,
+    PreconditionError: HTTPStatus.PRECONDITION_FAILED,
+    UnknownRevisionError: HTTPStatus.NOT_FOUND,
+    UnknownDecisionError: HTTPStatus.NOT_FOUND,
     BusyError: HTTPStatus.SERVICE_UNAVAILABLE,
     StateError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
@@ -62,7 +72,8 @@ def create_app(service: PolicyService) -> Flask:
     """Return the WSGI app of a service; hot endpoints are answered in front of Flask, in tests too."""
     app = Flask("policy_engine", static_folder=None)
     app.extensions["policy_service"] = service
-    for blueprint in (health, policies, events):
+    access = app.extensions["policy_access"] = Access(service.settings.admin_key)
+    for blueprint in (health, policies, revisions, decisions, events):
         app.register_blueprint(blueprint)
     endpoints = CheckEndpoints(service).routes
     for path, endpoint in endpoints.items():
@@ -71,7 +82,8 @@ def create_app(service: PolicyService) -> Flask:
     app.before_request(_authorise)
     app.after_request(_label)
     app.register_error_handler(Exception, _to_problem)
-    app.wsgi_app = Front(cast("Application", app.wsgi_app), endpoints, service.settings.max_body_bytes)  # type: ignore[method-assign]
+    behind = cast("Application", app.wsgi_app)
+    app.wsgi_app = Front(behind, endpoints, service.settings.max_body_bytes, access.caller)  # type: ignore[method-assign]
     return app
 
 
@@ -80,7 +92,8 @@ def _flask_view(endpoint: Callable[..., Reply]) -> Callable[[], Response]:
 
     def view() -> Response:
         body = read_body(request.environ, current_service().settings.max_body_bytes)
-        return _response(guarded(request.path, endpoint, body, request.args, request_id(request.environ)))
+        caller = current_access().caller(request.environ)
+        return _response(guarded(request.path, endpoint, body, request.args, request_id(request.environ), caller))
 
     view.__doc__ = endpoint.__doc__
     return view
@@ -93,6 +106,8 @@ def _index() -> Response:
         "ready": "/readyz",
         "policies": "/api/v1/policies",
         "check": "/api/v1/check",
+        "revisions": "/api/v1/revisions",
+        "decisions": "/api/v1/decisions",
         "events": "/events",
     }
     return Response(
@@ -126,11 +141,10 @@ def _explain(error: Exception) -> Reply:
     for kind, status in _STATUS.items():
         if isinstance(error, kind):
             reply = problem(status, str(error), request.path, getattr(error, "errors", ()))
-            return reply._replace(headers=_RETRY) if status == HTTPStatus.SERVICE_UNAVAILABLE else reply
+            return reply._replace(headers=RETRY) if status == HTTPStatus.SERVICE_UNAVAILABLE else reply
     raise error
 
 
-_RETRY = (("Retry-After", "1"),)
 _DETAILS = {
     HTTPStatus.NOT_FOUND: "there is nothing at this path",
     HTTPStatus.METHOD_NOT_ALLOWED: "this path does not take this method",

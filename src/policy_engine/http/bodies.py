@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from flask import current_app, request
+import msgspec
+from flask import Response, current_app, request
 
+from policy_engine.activation import Cause
+from policy_engine.http.access import MAX_DIGITS, Access
 from policy_engine.http.front import read_body
 from policy_engine.http.problem import JSON, ProblemError
 from policy_engine.language import json_text
+from policy_engine.model.diagnostic import Diagnostic
 from policy_engine.model.errors import InvalidPolicyError
 from policy_engine.service import PolicyService
 
@@ -18,6 +23,40 @@ def service() -> PolicyService:
     """Return the service behind the running app."""
     found: PolicyService = current_app.extensions["policy_service"]
     return found
+
+
+def access() -> Access:
+    """Return what tells who asks."""
+    found: Access = current_app.extensions["policy_access"]
+    return found
+
+
+def cause() -> Cause:
+    """Return who asks for a change, and why."""
+    return access().cause(request.environ)
+
+
+def whole_number(name: str, *, default: int, least: int = 1, most: int) -> int:
+    """Return a number of the query; one above the most counts as that.
+
+    Raises:
+        ProblemError: It is not a number from the least on.
+    """
+    given = request.args.get(name, "") or str(default)
+    if not (given.isascii() and given.isdigit() and len(given) <= MAX_DIGITS and int(given) >= least):
+        raise invalid(name, f"`{given[:20]}` is not a number from {least} on")
+    return min(int(given), most)
+
+
+def invalid(name: str, detail: str, hint: str = "") -> ProblemError:
+    """Return the problem that a parameter of the query is."""
+    place = Diagnostic(pointer=f"/{name}", detail=detail, hint=hint)
+    return ProblemError(HTTPStatus.BAD_REQUEST, str(place), [place])
+
+
+def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Return a value as JSON."""
+    return Response(msgspec.json.encode(value), status, headers, content_type=JSON)
 
 
 def json_body() -> dict[str, Any]:

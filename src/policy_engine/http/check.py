@@ -13,7 +13,7 @@ from policy_engine.http.problem import ProblemError, Reply, decoding_problem
 from policy_engine.language.suggest import did_you_mean
 from policy_engine.model.decision import Decision
 from policy_engine.model.diagnostic import Diagnostic
-from policy_engine.service import PolicyService
+from policy_engine.service import Caller, PolicyService
 
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 PolicyType = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
@@ -68,15 +68,15 @@ class CheckEndpoints:
             "/api/check_policy": self.check_legacy,
         }
 
-    def check(self, body: bytes, _query: Mapping[str, str], request_id: str | None) -> Reply:
+    def check(self, body: bytes, _query: Mapping[str, str], request_id: str | None, caller: Caller) -> Reply:
         """Decide one request."""
         try:
             request = _decode_check(body)
         except msgspec.DecodeError as error:
             raise decoding_problem(error) from None
-        return self._answer(request.policy_type, request, request_id)
+        return self._answer(request.policy_type, request, request_id, caller)
 
-    def check_legacy(self, body: bytes, _query: Mapping[str, str], request_id: str | None) -> Reply:
+    def check_legacy(self, body: bytes, _query: Mapping[str, str], request_id: str | None, caller: Caller) -> Reply:
         """Decide one request of an older caller."""
         try:
             request = _decode_legacy(body)
@@ -86,15 +86,17 @@ class CheckEndpoints:
         if not policy_type:
             place = Diagnostic(pointer="", detail="field `policy_type` is missing")
             raise ProblemError(HTTPStatus.BAD_REQUEST, str(place), [place])
-        return self._answer(policy_type, request, request_id)
+        return self._answer(policy_type, request, request_id, caller)
 
-    def _answer(self, policy_type: str, request: CheckRequest | LegacyCheckRequest, request_id: str | None) -> Reply:
-        decision = self._service.engine.check(
-            policy_type, request.context, at=request.at, explain=request.explain, request_id=request_id
+    def _answer(
+        self, policy_type: str, request: CheckRequest | LegacyCheckRequest, request_id: str | None, caller: Caller
+    ) -> Reply:
+        decision = self._service.check(
+            policy_type, request.context, at=request.at, explain=request.explain, request_id=request_id, caller=caller
         )
         return Reply(200, _encode(decision), request_id=decision.request_id)
 
-    def check_batch(self, body: bytes, query: Mapping[str, str], request_id: str | None) -> Reply:
+    def check_batch(self, body: bytes, query: Mapping[str, str], request_id: str | None, caller: Caller) -> Reply:
         """Decide many requests of one type by one revision; `fields` picks what comes back of each decision."""
         try:
             request = _decode_batch(body)
@@ -103,8 +105,13 @@ class CheckEndpoints:
         self._check_size(request)
         fields = _fields(query.get("fields"), request.fields)
         revision = self._service.revision
-        decisions = self._service.engine.check_many(
-            request.policy_type, request.contexts, at=request.at, explain=request.explain, request_id=request_id
+        decisions = self._service.check_many(
+            request.policy_type,
+            request.contexts,
+            at=request.at,
+            explain=request.explain,
+            request_id=request_id,
+            caller=caller,
         )
         first = decisions[0] if decisions else None
         answer = {

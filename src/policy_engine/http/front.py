@@ -11,17 +11,19 @@ from urllib.parse import parse_qsl
 from policy_engine.http.problem import ProblemError, Reply, problem
 from policy_engine.ids import uuid7
 from policy_engine.model.diagnostic import Diagnostic
-from policy_engine.model.errors import InvalidRequestError
+from policy_engine.model.errors import BusyError, InvalidRequestError, OutdatedError
+from policy_engine.service import Caller
 
 log = logging.getLogger(__name__)
 
 Environ: TypeAlias = dict[str, Any]
 StartResponse: TypeAlias = Callable[[str, list[tuple[str, str]]], Any]
 Application: TypeAlias = Callable[[Environ, StartResponse], Iterable[bytes]]
-Endpoint: TypeAlias = Callable[[bytes, Mapping[str, str], str | None], Reply]
+Endpoint: TypeAlias = Callable[[bytes, Mapping[str, str], str | None, Caller], Reply]
 
 MAX_REQUEST_ID = 128
 REQUEST_ID = "X-Request-ID"
+RETRY = (("Retry-After", "1"),)
 
 _STATUS = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
@@ -58,6 +60,8 @@ def guarded(path: str, work: Callable[..., Reply], *arguments: Any) -> Reply:
         return work(*arguments)
     except ProblemError as error:
         return problem(error.status, error.detail, path, error.errors)
+    except (BusyError, OutdatedError) as error:
+        return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), path)._replace(headers=RETRY)
     except InvalidRequestError as error:
         diagnostic = Diagnostic(pointer=error.pointer, detail=error.detail)
         return problem(HTTPStatus.BAD_REQUEST, str(diagnostic), path, [diagnostic])
@@ -73,10 +77,17 @@ def guarded(path: str, work: Callable[..., Reply], *arguments: Any) -> Reply:
 class Front:
     """WSGI middleware that answers the hot endpoints itself."""
 
-    def __init__(self, behind: Application, endpoints: Mapping[str, Endpoint], max_body_bytes: int) -> None:
+    def __init__(
+        self,
+        behind: Application,
+        endpoints: Mapping[str, Endpoint],
+        max_body_bytes: int,
+        identify: Callable[[Mapping[str, Any]], Caller],
+    ) -> None:
         self._behind = behind
         self._endpoints = endpoints
         self._limit = max_body_bytes
+        self._identify = identify
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
@@ -97,4 +108,5 @@ class Front:
 
     def _run(self, endpoint: Endpoint, environ: Environ, caller: str | None) -> Reply:
         query = environ.get("QUERY_STRING")
-        return endpoint(read_body(environ, self._limit), dict(parse_qsl(query)) if query else {}, caller)
+        asked = dict(parse_qsl(query)) if query else {}
+        return endpoint(read_body(environ, self._limit), asked, caller, self._identify(environ))

@@ -5,11 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
 from flask import Blueprint, Response
 
-from policy_engine.http.bodies import service
-from policy_engine.http.problem import JSON
+from policy_engine.http.bodies import json_response, service
 from policy_engine.service import PolicyService
 
 health = Blueprint("health", __name__)
@@ -34,23 +32,19 @@ def readiness(of: PolicyService) -> dict[str, Any]:
     }
 
 
-def _json(value: Any) -> Response:
-    return Response(msgspec.json.encode(value), content_type=JSON)
-
-
 @health.get("/health")
 def get_health() -> Response:
     """Health in the shape that existing callers know."""
-    return _json({"status": "healthy", "timestamp": datetime.now(UTC), "version": service().revision.version})
+    return json_response({"status": "healthy", "timestamp": datetime.now(UTC), "version": service().revision.version})
 
 
 @health.get("/livez")
 def get_liveness() -> Response:
     """Whether the process answers at all."""
-    return _json(liveness())
+    return json_response(liveness())
 
 
 @health.get("/readyz")
 def get_readiness() -> Response:
     """Whether the service is ready, or degraded and why."""
-    return _json(readiness(service()))
+    return json_response(readiness(service()))

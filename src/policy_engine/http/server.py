@@ -1,36 +1,21 @@
-"""Serve the app: granian for callers, and a small listener of its own for probes."""
+"""Serve the app with granian: this process starts and watches the workers, and holds nothing of the service itself."""
 
 from __future__ import annotations
 
-import gc
-import logging
 import multiprocessing
 import os
-import time
-from collections.abc import Callable
 from functools import partial
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
-from typing import Any, cast
+from typing import TYPE_CHECKING
 
-import msgspec
 from granian import Granian
 from granian.constants import Interfaces
 
 from policy_engine.config import Settings
-from policy_engine.http.app import create_app
-from policy_engine.http.front import Application
-from policy_engine.http.health import liveness, readiness
-from policy_engine.http.problem import JSON, problem
-from policy_engine.logs import configure_logging
-from policy_engine.service import PolicyService
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from policy_engine.http.front import Application
 
-_SECRETS = ("POLICY_ADMIN_KEY",)
-_PROBE_TIMEOUT_SECONDS = 5
-_PARENT_CHECK_SECONDS = 1
+_SECRETS = ("POLICY_ADMIN_KEY", "POLICY_DATABASE")
 
 
 def serve(settings: Settings) -> None:
@@ -44,7 +29,7 @@ def serve(settings: Settings) -> None:
         address=settings.host,
         port=settings.port,
         interface=Interfaces.WSGI,
-        workers=1,
+        workers=settings.workers,
         runtime_threads=1,
         blocking_threads=settings.threads,
         websockets=False,
@@ -56,70 +41,6 @@ def serve(settings: Settings) -> None:
 
 
 def _load(settings: Settings) -> Application:
-    """Build the app in the process that serves it."""
-    Thread(target=_follow_parent, args=(os.getppid(),), name="follow-parent", daemon=True).start()
-    configure_logging(settings)
-    service = PolicyService(settings)
-    service.start()
-    if settings.metrics_port:
-        start_probes(service, settings.host, settings.metrics_port)
-    gc.collect()
-    gc.freeze()  # programs live as long as the process: the collector need not look at them again
-    log.info(
-        "serving %d policies as version %d on http://%s:%d",
-        len(service.policies),
-        service.revision.version,
-        settings.host,
-        settings.port,
-    )
-    return cast("Application", create_app(service).wsgi_app)
+    from policy_engine.http.worker import load  # noqa: PLC0415 - only workers need the memory for it
 
-
-def _follow_parent(parent: int) -> None:
-    """End this process when the one that started it is gone: an orphan would keep the port.
-
-    Nothing is lost by an end like this: what was acknowledged has reached the disk.
-    """
-    while os.getppid() == parent:
-        time.sleep(_PARENT_CHECK_SECONDS)
-    os._exit(1)
-
-
-def start_probes(service: PolicyService, host: str, port: int) -> ThreadingHTTPServer:
-    """Answer `/livez` and `/readyz` on a port and threads of their own, whatever the workers are busy with.
-
-    Raises:
-        OSError: The port cannot be had.
-    """
-    answers: dict[str, Callable[[], dict[str, Any]]] = {"/livez": liveness, "/readyz": partial(readiness, service)}
-
-    class Probe(BaseHTTPRequestHandler):
-        timeout = _PROBE_TIMEOUT_SECONDS
-
-        def do_GET(self) -> None:
-            path = self.path.partition("?")[0]
-            answer = answers.get(path)
-            if answer is None:
-                self.send_error(HTTPStatus.NOT_FOUND, "there is nothing at this path")
-            else:
-                self._send(HTTPStatus.OK, JSON, msgspec.json.encode(answer()))
-
-        def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-            """Answer an error as a problem document; the base class calls this too."""
-            reply = problem(code, message or explain or HTTPStatus(code).phrase, getattr(self, "path", "/"))
-            self._send(reply.status, reply.content_type, reply.body)
-
-        def _send(self, status: int, content_type: str, body: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", content_type)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            """Keep probes out of the log."""
-
-    listener = ThreadingHTTPServer((host, port), Probe)
-    listener.daemon_threads = True
-    Thread(target=listener.serve_forever, name="probes", daemon=True).start()
-    return listener
+    return load(settings)

@@ -48,6 +48,22 @@ class UnknownPolicyError(PolicyEngineError, LookupError):
         self.policy_id = policy_id
 
 
+class UnknownRevisionError(PolicyEngineError, LookupError):
+    """There is no revision of that number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"no revision {number}")
+        self.number = number
+
+
+class UnknownDecisionError(PolicyEngineError, LookupError):
+    """There is no decision of that id in the log."""
+
+    def __init__(self, decision_id: str) -> None:
+        super().__init__(f"no decision `{decision_id}`")
+        self.decision_id = decision_id
+
+
 class PolicyExistsError(PolicyEngineError, ValueError):
     """A policy of that id is already there."""
 
@@ -60,8 +76,29 @@ class BusyError(PolicyEngineError):
     """Somebody else's change is under way; the same call may go through in a moment."""
 
 
+class OutdatedError(PolicyEngineError):
+    """What is in force here is older than the caller demands; another process, or a moment later, may answer."""
+
+    def __init__(self, wanted: int, present: int) -> None:
+        super().__init__(f"version {wanted} is not in force here yet, {present} is")
+        self.wanted = wanted
+        self.present = present
+
+
 class StateError(PolicyEngineError, OSError):
     """Something that must survive a restart cannot be read or written."""
+
+
+class StoreUnavailableError(StateError):
+    """The database cannot be used at the moment; nothing was changed by the call."""
+
+
+class ConflictError(PolicyEngineError):
+    """Somebody else's change came first; the same call may go through when it is made again."""
+
+
+class PreconditionError(PolicyEngineError):
+    """The policy is not, or no longer, as the caller thinks."""
 
 
 class SettingsError(PolicyEngineError, ValueError):

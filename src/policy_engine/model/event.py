@@ -36,6 +36,12 @@ EVENT_TYPES: dict[str, str] = {
     "POLICY_DELETED": "a policy was deleted through the API or from the file",
     "POLICY_ENABLED": "a policy was enabled",
     "POLICY_DISABLED": "a policy was disabled",
+    "REVISION_ROLLED_BACK": "all policies were set back to what an older revision held",
+    "CLIENT_ERASED": "the key of a client's personal data was deleted",
+    "STORE_RESTORED": "the content of the store was replaced by a backup",
+    "LOG_PRUNED": "entries were removed because of their age, or because of the size of the log",
+    "LOG_QUOTA_EXCEEDED": "an anonymous source asks more than is logged of it",
+    "AUDIT_KEY_ROTATED": "checkpoints are signed with another key from now on",
     "RELOAD_FAILED": "a changed policy file was refused; the last good program stays",
     "RELOAD_CONFLICT": "a changed policy file was refused, because policies were changed through the API too",
 }

@@ -1,0 +1,34 @@
+"""Conditional requests (RFC 9110): entity tags, `If-None-Match` on reads, `If-Match` on changes."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from flask import Response, request
+
+from policy_engine.http.bodies import service
+from policy_engine.http.problem import ProblemError
+
+
+def conditional(response: Response) -> Response:
+    """Return an answer with its entity tag; without its body, as 304, when the caller has it already."""
+    if "ETag" not in response.headers:
+        response.add_etag()
+    response.make_conditional(request.environ)
+    return response
+
+
+def expected() -> list[str] | None:
+    """Return the entity tags one of which a policy must have to be changed; None for any.
+
+    Raises:
+        ProblemError: The settings demand that a change names one, and this one does not.
+    """
+    if "If-Match" not in request.headers:
+        if service().settings.require_if_match:
+            raise ProblemError(
+                HTTPStatus.PRECONDITION_REQUIRED,
+                "a change has to name the policy it means: send its ETag as `If-Match`",
+            )
+        return None
+    return None if request.if_match.star_tag else list(request.if_match.as_set())

@@ -1,0 +1,116 @@
+"""What one worker process does besides answering: load, watch, stream, answer probes, and end in order."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import time
+from collections.abc import Callable
+from functools import partial
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing.util import Finalize
+from threading import Thread
+from typing import Any, cast
+
+import msgspec
+
+from policy_engine.config import Settings
+from policy_engine.http.app import create_app
+from policy_engine.http.front import Application
+from policy_engine.http.health import liveness, readiness
+from policy_engine.http.problem import JSON, problem
+from policy_engine.http.stream import EventStream
+from policy_engine.logs import configure_logging
+from policy_engine.service import PolicyService
+
+log = logging.getLogger(__name__)
+
+_PROBE_TIMEOUT_SECONDS = 5
+_PARENT_CHECK_SECONDS = 1
+_FIRST, _LAST = 20, 10
+"""When something ends that is to end in order: the higher, the sooner."""
+
+
+def load(settings: Settings) -> Application:
+    """Build the app in the process that serves it."""
+    configure_logging(settings)
+    service = PolicyService(settings)
+    Finalize(None, service.stop, exitpriority=_LAST)
+    Thread(target=_follow_parent, args=(os.getppid(), service), name="follow-parent", daemon=True).start()
+    service.start()
+    if settings.metrics_port:
+        start_probes(service, settings.host, settings.metrics_port)
+    if settings.stream_port:
+        _start_stream(service, settings)
+    gc.collect()
+    gc.freeze()  # programs live as long as the process: the collector need not look at them again
+    log.info(
+        "serving %d policies as version %d on http://%s:%d",
+        len(service.policies),
+        service.revision.version,
+        settings.host,
+        settings.port,
+    )
+    return cast("Application", create_app(service).wsgi_app)
+
+
+def _start_stream(service: PolicyService, settings: Settings) -> None:
+    stream = EventStream(service.events, settings.host, settings.stream_port, max_subscribers=settings.max_subscribers)
+    stream.start()
+    Finalize(None, stream.stop, exitpriority=_FIRST)
+
+
+def _follow_parent(parent: int, service: PolicyService) -> None:
+    """End this process when the one that started it is gone: an orphan would keep the port."""
+    while os.getppid() == parent:
+        time.sleep(_PARENT_CHECK_SECONDS)
+    service.stop()
+    os._exit(1)
+
+
+class _SharedPort(ThreadingHTTPServer):
+    """A listener whose port several worker processes share: each answers for itself."""
+
+    daemon_threads = True
+    allow_reuse_port = True
+
+
+def start_probes(service: PolicyService, host: str, port: int) -> ThreadingHTTPServer:
+    """Answer `/livez` and `/readyz` on a port and threads of their own, whatever the workers are busy with.
+
+    Raises:
+        OSError: The port cannot be had.
+    """
+    answers: dict[str, Callable[[], dict[str, Any]]] = {"/livez": liveness, "/readyz": partial(readiness, service)}
+
+    class Probe(BaseHTTPRequestHandler):
+        timeout = _PROBE_TIMEOUT_SECONDS
+
+        def do_GET(self) -> None:
+            path = self.path.partition("?")[0]
+            answer = answers.get(path)
+            if answer is None:
+                self.send_error(HTTPStatus.NOT_FOUND, "there is nothing at this path")
+            else:
+                self._send(HTTPStatus.OK, JSON, msgspec.json.encode(answer()))
+
+        def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+            """Answer an error as a problem document; the base class calls this too."""
+            reply = problem(code, message or explain or HTTPStatus(code).phrase, getattr(self, "path", "/"))
+            self._send(reply.status, reply.content_type, reply.body)
+
+        def _send(self, status: int, content_type: str, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            """Keep probes out of the log."""
+
+    listener = _SharedPort((host, port), Probe)
+    Thread(target=listener.serve_forever, name="probes", daemon=True).start()
+    return listener

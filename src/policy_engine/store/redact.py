@@ -1,0 +1,86 @@
+"""What of a request is not written down: secrets are masked; and which of it is personal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from typing import Any
+
+from policy_engine.model.mask import MASK, is_secret
+
+_MAX_REMEMBERED = 10_000
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+
+
+class Redactor:
+    """Masks contexts; the settings name fields by dotted path, such as `properties.diagnosis`."""
+
+    def __init__(self, masked: Collection[str] = (), personal: Collection[str] = ()) -> None:
+        self._masked = frozenset(masked)
+        self.personal = tuple(personal)
+        self._known: dict[str, bool] = {}
+        self._plain: set[tuple[str, ...]] = set()
+
+    def redacted(self, context: dict[str, Any]) -> dict[str, Any]:
+        """Return a context in which every secret is masked; the same one if it has none, which is quickly seen.
+
+        Most contexts have the same few sets of keys, and plain values.
+        """
+        keys = tuple(context)
+        if keys in self._plain and _SCALARS.issuperset(map(type, context.values())):
+            return context
+        if not any(self._hides(key, key) for key in keys):
+            if len(self._plain) >= _MAX_REMEMBERED:
+                self._plain.clear()
+            self._plain.add(keys)
+        return self.redact(context)
+
+    def redact(self, context: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+        """Return a copy of a context in which every secret is masked."""
+        kept: dict[str, Any] = {}
+        for key, value in context.items():
+            path = f"{prefix}{key}"
+            if self._hides(key, path):
+                kept[key] = MASK if value is not None else None
+            elif value.__class__ is str or value.__class__ is int or value.__class__ is float:
+                kept[key] = value
+            else:
+                kept[key] = self._inner(value, path)
+        return kept
+
+    def _inner(self, value: Any, path: str) -> Any:
+        if isinstance(value, dict):
+            return self.redact(value, f"{path}.")
+        if isinstance(value, (list, tuple)):
+            return [self._inner(item, path) for item in value]
+        return value
+
+    def _hides(self, key: str, path: str) -> bool:
+        hidden = self._known.get(path)
+        if hidden is None:
+            if len(self._known) >= _MAX_REMEMBERED:
+                self._known = {}
+            hidden = self._known[path] = is_secret(str(key)) or path in self._masked
+        return hidden
+
+
+def places(context: dict[str, Any], path: str) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield the object and the key where a dotted path ends, if the context has a value there."""
+    if path in context:
+        yield context, path
+        return
+    head, _, rest = path.partition(".")
+    inner = context.get(head)
+    if rest and isinstance(inner, dict):
+        yield from places(inner, rest)
+
+
+def replaced(context: dict[str, Any], path: str, make: Callable[[Any], Any]) -> dict[str, Any]:
+    """Return a context with another value where a dotted path ends; the same context if it has none there."""
+    if path in context:
+        return context if context[path] is None else {**context, path: make(context[path])}
+    head, _, rest = path.partition(".")
+    inner = context.get(head)
+    if not rest or not isinstance(inner, dict):
+        return context
+    changed = replaced(inner, rest, make)
+    return context if changed is inner else {**context, head: changed}

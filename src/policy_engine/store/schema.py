@@ -1,0 +1,178 @@
+"""The tables. Every one of them is keyed by tenant first.
+
+A *stream* is a table of chained entries: each row has its `position`, its `seq` in its writer's chain, its `body` (the
+stored bytes) and its `hash`. The other columns of a stream repeat what the body says, so that it can be searched.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, SmallInteger, Table, Text
+
+metadata = MetaData()
+
+
+def _tenant() -> Column[str]:
+    return Column("tenant", Text, primary_key=True)
+
+
+def _chained() -> tuple[Column[int], Column[bytes], Column[bytes]]:
+    return (
+        Column("seq", BigInteger, nullable=False),
+        Column("body", LargeBinary, nullable=False),
+        Column("hash", LargeBinary, nullable=False),
+    )
+
+
+def _number(name: str, *, key: bool = False) -> Column[int]:
+    return Column(name, BigInteger, primary_key=key, autoincrement=False, nullable=False)
+
+
+store = Table(
+    "store",
+    metadata,
+    _tenant(),
+    _number("store_id"),
+    _number("subject_generation"),
+)
+"""One row: what names this store, and a counter that tells every process that keys were deleted."""
+
+writer = Table(
+    "writer",
+    metadata,
+    _tenant(),
+    Column("number", SmallInteger, primary_key=True, autoincrement=False),
+    Column("name", Text, nullable=False),
+    _number("since"),
+)
+"""The registry of writers: who holds, or held last, which number."""
+
+chain = Table(
+    "chain",
+    metadata,
+    _tenant(),
+    Column("writer", SmallInteger, primary_key=True, autoincrement=False),
+    Column("stream", Text, primary_key=True),
+    _number("seq"),
+    _number("position"),
+    Column("hash", LargeBinary, nullable=False),
+    _number("items"),
+    _number("tail_seq"),
+    _number("tail_position"),
+    Column("tail_hash", LargeBinary, nullable=False),
+    _number("tail_items"),
+)
+"""Where each chain ends (head) and after which entry it begins (tail, what retention removed last)."""
+
+decision = Table(
+    "decision",
+    metadata,
+    _tenant(),
+    _number("position", key=True),
+    Column("count", Integer, nullable=False),
+    Column("allowed", Boolean, nullable=False),
+    Column("violated", Boolean, nullable=False),
+    Column("type", Integer, nullable=False),
+    Column("component", Integer, nullable=False),
+    Column("client", Integer, nullable=False),
+    Column("policy", Integer, nullable=False),
+    *_chained(),
+    sqlite_with_rowid=False,
+)
+"""One row a check, or one compressed row for up to a thousand items of a batch (`count` above 1)."""
+
+block = Table(
+    "block",
+    metadata,
+    _tenant(),
+    _number("first", key=True),
+    _number("last"),
+    Column("count", Integer, nullable=False),
+    Column("terms", LargeBinary, nullable=False),
+    Index("block_by_last", "tenant", "last"),
+    sqlite_with_rowid=False,
+)
+"""The index of decisions: which terms occur in a run of about a thousand rows of one writer."""
+
+event = Table(
+    "event",
+    metadata,
+    _tenant(),
+    _number("position", key=True),
+    Column("type", Text, nullable=False),
+    *_chained(),
+    sqlite_with_rowid=False,
+)
+
+revision = Table(
+    "revision",
+    metadata,
+    _tenant(),
+    _number("position"),
+    _number("number", key=True),
+    Column("digest", Text, nullable=False),
+    Column("language_version", Integer, nullable=False),
+    *_chained(),
+    sqlite_with_rowid=False,
+)
+
+part = Table(
+    "part",
+    metadata,
+    _tenant(),
+    Column("kind", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    _number("number", key=True),
+    Column("document", LargeBinary),
+    Index("part_by_revision", "tenant", "number"),
+    sqlite_with_rowid=False,
+)
+"""What a revision changed: a policy or a type as it was from then on; no document means that it was removed."""
+
+imported = Table(
+    "imported",
+    metadata,
+    _tenant(),
+    Column("path", Text, primary_key=True),
+    Column("fingerprint", Text, nullable=False),
+    _number("number"),
+)
+"""What was imported last from each policy file, and the revision that came of it."""
+
+checkpoint = Table(
+    "checkpoint",
+    metadata,
+    _tenant(),
+    _number("number", key=True),
+    Column("body", LargeBinary, nullable=False),
+    Column("key_id", Text, nullable=False),
+    Column("signature", LargeBinary, nullable=False),
+)
+
+audit_key = Table(
+    "audit_key",
+    metadata,
+    _tenant(),
+    Column("key_id", Text, primary_key=True),
+    Column("public_key", LargeBinary, nullable=False),
+    Column("endorsed_by", Text),
+    Column("endorsement", LargeBinary),
+    _number("since"),
+)
+"""Public keys that sign checkpoints; a later one is endorsed by one before it."""
+
+subject = Table(
+    "subject",
+    metadata,
+    _tenant(),
+    Column("name", Text, primary_key=True),
+    Column("key", LargeBinary, nullable=False),
+    Column("pseudonym", Text, nullable=False),
+    Index("subject_by_pseudonym", "tenant", "pseudonym", unique=True),
+)
+"""Whom personal data is about, and the key under which it is stored; without the row nobody can read it."""
+
+erased = Table("erased", metadata, _tenant(), Column("pseudonym", Text, primary_key=True))
+"""What is left of subjects whose key was deleted: no backup may bring them back."""
+
+STREAMS = {"decision": decision, "event": event, "revision": revision}
+"""Every chained table by the name of its stream."""

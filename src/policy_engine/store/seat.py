@@ -1,0 +1,101 @@
+"""A seat: the number under which one process writes; while it is held, no other process has it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+from sqlalchemy import Connection, text
+
+from policy_engine.model.errors import StateError
+from policy_engine.store.database import Database, translated
+from policy_engine.store.position import MAX_WRITERS
+
+_LOCK_CLASS = 7_030_012
+
+
+class Seat(Protocol):
+    """The right to write under a number; it ends with the process, however that ends."""
+
+    number: int
+
+    def release(self) -> None:
+        """Give the number back; it is no error to do so twice."""
+
+
+def take_seat(database: Database, *, wanted: int | None = None) -> Seat:
+    """Take the number that is wanted if it is free, else the lowest free one.
+
+    Raises:
+        StoreUnavailableError: The database is away.
+        StateError: No number is free.
+    """
+    order = [*([wanted] if wanted else []), *range(1, MAX_WRITERS)]
+    return _file_seat(database.path, order) if database.path else _database_seat(database, order)
+
+
+class _FileSeat:
+    """A locked file beside the SQLite database."""
+
+    def __init__(self, number: int, descriptor: int) -> None:
+        self.number = number
+        self._descriptor: int | None = descriptor
+
+    def release(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _file_seat(database: Path, order: list[int]) -> Seat:
+    directory = database.with_name(f"{database.name}-writers")
+    try:
+        directory.mkdir(exist_ok=True)
+        for number in order:
+            descriptor = os.open(directory / str(number), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                continue
+            return _FileSeat(number, descriptor)
+    except OSError as error:
+        raise StateError(f"cannot lock a file in `{directory}`: {error.strerror}") from error
+    raise StateError("every writer's number is taken")
+
+
+class _DatabaseSeat:
+    """An advisory lock of PostgreSQL, held by a connection of its own."""
+
+    def __init__(self, number: int, connection: Connection) -> None:
+        self.number = number
+        self._connection: Connection | None = connection
+
+    def release(self) -> None:
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            with suppress(Exception):  # the connection may be broken: then the lock is gone already
+                connection.invalidate()
+                connection.close()
+
+
+def _database_seat(database: Database, order: list[int]) -> Seat:
+    with translated(database.url):
+        connection = database.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        try:
+            return _lock_one(connection, order)
+        except BaseException:
+            connection.invalidate()
+            connection.close()
+            raise
+
+
+def _lock_one(connection: Connection, order: list[int]) -> Seat:
+    for number in order:
+        query = text("SELECT pg_try_advisory_lock(:class, :number)")
+        if connection.execute(query, {"class": _LOCK_CLASS, "number": number}).scalar_one():
+            return _DatabaseSeat(number, connection)
+    raise StateError("every writer's number is taken")
