@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from policy_engine.activation import Activation, Cause
+from policy_engine.activation import MAX_WAIT_SECONDS, Activation, Cause
 from policy_engine.language.canonical import fingerprint
 from policy_engine.language.document import Document, parse_document
 from policy_engine.model.diagnostic import Diagnostic, summarise
 from policy_engine.model.errors import BusyError, ConflictError, InvalidPolicyError, PolicyEngineError, StateError
 from policy_engine.model.policy import PolicySet
-from policy_engine.policy_file import PolicyFile
+from policy_engine.policy_file import ImportLock, PolicyFile
 from policy_engine.troubles import Troubles
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 TROUBLES = ("reload_failed", "reload_conflict")
 WRITE_BACK_FAILED = "write_back_failed"
 _TRIES = 25
+_PATIENCE_SECONDS = 10.0
+"""How long the import of one process waits for that of another."""
 
 
 class FileImport:
@@ -40,6 +43,7 @@ class FileImport:
         *,
         wins: bool,
         writes_back: bool,
+        lock: Path | None = None,
     ) -> None:
         """Look at a file.
 
@@ -49,6 +53,7 @@ class FileImport:
             record: Takes the type and the details of an event.
             wins: Whether a changed file replaces what the API changed.
             writes_back: Whether what the API changes is written to the file.
+            lock: The file by which the processes that watch a file take turns.
         """
         self.file = PolicyFile(path)
         self._path = str(path.absolute())
@@ -58,6 +63,7 @@ class FileImport:
         self._writes_back = writes_back
         self._source: Mapping[str, Any] = {}
         self._refused_at = 0
+        self._lock = ImportLock(lock)
 
     @property
     def _troubles(self) -> Troubles:
@@ -97,21 +103,23 @@ class FileImport:
 
     def reload(self) -> None:
         """Take over the policy file as it is now, whole or not at all."""
-        with self._activation.lock:
-            try:
-                self._import(parse_document(self.file.read()))
-            except InvalidPolicyError as error:
-                self._refuse(f"is refused: {summarise(error.errors)}", error.errors)
-            except (StateError, BusyError, ConflictError) as error:
-                self.file.forget()  # it is not the file's fault: try again
-                self._refuse(f"cannot be taken over: {error}", ())
-            except OSError as error:
-                self._refuse(f"cannot be read: {error.strerror}", ())
+        try:
+            with self._lock.held(_PATIENCE_SECONDS), self._activation.lock:
+                self._import()
+        except InvalidPolicyError as error:
+            self._refuse(f"is refused: {summarise(error.errors)}", error.errors)
+        except (StateError, BusyError, ConflictError) as error:
+            self.file.forget()  # it is not the file's fault: try again
+            self._refuse(f"cannot be taken over: {error}", ())
+        except OSError as error:
+            self._refuse(f"cannot be read: {error.strerror}", ())
 
-    def _import(self, document: Document) -> None:
-        found = fingerprint(document.policy_set)
+    def _import(self) -> None:
         for _ in range(_TRIES):
+            # First the store, then the file: what is read is then no older than what is known of it.
             self._activation.catch_up()
+            document = parse_document(self.file.read())
+            found = fingerprint(document.policy_set)
             revisions = self._activation.revisions
             known, newest = revisions.imported(self._path), revisions.newest_import()
             running = fingerprint(self._activation.policy_set)
@@ -182,6 +190,14 @@ class FileImport:
 
     # Writing back
 
+    def turn(self) -> AbstractContextManager[None]:
+        """Wait for the turn of a change, but not long; where changes are written back, only one process makes any.
+
+        Raises:
+            BusyError, StateError: It did not come.
+        """
+        return self._lock.held(MAX_WAIT_SECONDS) if self._writes_back else nullcontext()
+
     def check_writable(self) -> None:
         """Refuse a change through the API that would overwrite what is in the file.
 
@@ -197,21 +213,24 @@ class FileImport:
 
     def write_back(self) -> None:
         """Write what is in force to the file, if that is wanted; what fails is tried again."""
+        if not self._writes_back:
+            return
+        try:
+            with self._lock.held(MAX_WAIT_SECONDS), self._activation.lock:
+                self._write()
+        except (OSError, PolicyEngineError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            self._troubles.add(WRITE_BACK_FAILED, f"cannot write the policy file `{self.file.path}`: {reason}")
+
+    def _write(self) -> None:
         if self._is_refused():
             self.reload()  # the change may have ended what was wrong with the file
-        if not self._writes_back or (self._is_refused() and self.file.path.exists()):
+        if self._is_refused() and self.file.path.exists():
             return
-        with self._activation.lock:
-            try:
-                self.file.write(self._source, self._activation.policy_set)
-                self._activation.revisions.remember_import(
-                    self._path, fingerprint(self._activation.policy_set), self._activation.revision.version
-                )
-            except (OSError, PolicyEngineError) as error:
-                reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-                self._troubles.add(WRITE_BACK_FAILED, f"cannot write the policy file `{self.file.path}`: {reason}")
-            else:
-                self._troubles.clear(*TROUBLES, WRITE_BACK_FAILED)
+        present = self._activation.revision
+        self.file.write(self._source, self._activation.policy_set)
+        self._activation.revisions.remember_import(self._path, fingerprint(present.program.policy_set), present.version)
+        self._troubles.clear(*TROUBLES, WRITE_BACK_FAILED)
 
     def _is_refused(self) -> bool:
         return any(code in self._troubles for code in TROUBLES)

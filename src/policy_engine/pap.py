@@ -279,7 +279,7 @@ class PolicyAdministration:
 
     def _repeat(self, attempt: Callable[[], T]) -> T:
         """Make a change on top of the newest state, again when another process was quicker."""
-        with self._activation.turn():
+        with self._source.turn(), self._activation.turn():
             for _ in range(_TRIES):
                 self._activation.catch_up()
                 try:

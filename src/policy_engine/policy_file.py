@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import logging
+import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from hashlib import sha256
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, RLock, Thread
 from typing import Any, Protocol
 
+from policy_engine.model.errors import BusyError, StateError
 from policy_engine.model.policy import PolicySet
 from policy_engine.store.atomic import write_atomically
 
@@ -20,9 +24,18 @@ log = logging.getLogger(__name__)
 _RACY_SECONDS = 2.0
 """A file that changed this recently may change again without its time of change moving, so its content is compared."""
 
+_LOCK_POLL_SECONDS = 0.005
+
 
 class PolicySource(Protocol):
     """Where policies come from besides the API, and where what the API changes may be written to."""
+
+    def turn(self) -> AbstractContextManager[None]:
+        """Wait for the turn of a change, but not long; a change is made and written back in one turn.
+
+        Raises:
+            BusyError, StateError: It did not come.
+        """
 
     def check_writable(self) -> None:
         """Refuse a change that could not be written without losing something.
@@ -37,6 +50,10 @@ class PolicySource(Protocol):
 
 class NoFile:
     """The source of policies where there is no file to keep: it takes no notice."""
+
+    def turn(self) -> AbstractContextManager[None]:
+        """Let every change begin."""
+        return nullcontext()
 
     def check_writable(self) -> None:
         """Let every change pass."""
@@ -117,6 +134,72 @@ def _order(source: Mapping[str, Any], policy_set: PolicySet) -> list[str]:
     before = list(policies) if isinstance(policies, dict) else [policy.get("id") for policy in policies]
     kept = [policy_id for policy_id in before if policy_id in policy_set.policies]
     return [*kept, *(policy_id for policy_id in policy_set.policies if policy_id not in set(kept))]
+
+
+class ImportLock:
+    """Lets one thread of one process at a time bring a policy file and the store together.
+
+    It is reentrant, and ends with the process, however that ends.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        """Use a file that all processes of the store share; None where there are none."""
+        self._path = path
+        self._threads = RLock()
+        self._depth = 0
+        self._descriptor = -1
+
+    @contextmanager
+    def held(self, seconds: float) -> Iterator[None]:
+        """Hold the lock, and wait for it at most so long.
+
+        Raises:
+            BusyError: It was not free in time.
+            StateError: There is no such lock to be had.
+        """
+        deadline = time.monotonic() + seconds
+        if not self._threads.acquire(timeout=seconds):
+            raise BusyError("the policy file is being read or written; try again")
+        try:
+            if not self._depth:
+                self._acquire(deadline)
+            self._depth += 1
+            try:
+                yield
+            finally:
+                self._depth -= 1
+                if not self._depth:
+                    self._release()
+        finally:
+            self._threads.release()
+
+    def _acquire(self, deadline: float) -> None:
+        if self._path is None:
+            return
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StateError(f"cannot lock `{self._path}`: {error.strerror}") from error
+        while not _is_locked(descriptor):
+            if time.monotonic() >= deadline:
+                os.close(descriptor)
+                raise BusyError("another process reads or writes the policy file; try again")
+            time.sleep(_LOCK_POLL_SECONDS)
+        self._descriptor = descriptor
+
+    def _release(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def _is_locked(descriptor: int) -> bool:
+    """Lock a file if it is free, and return whether it was."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 class Watcher:

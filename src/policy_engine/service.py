@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 from policy_engine.activation import Activation, check_digest, read_stored
 from policy_engine.config import Settings
@@ -14,13 +15,14 @@ from policy_engine.file_import import FileImport
 from policy_engine.language.canonical import digest
 from policy_engine.language.document import parse_document
 from policy_engine.model.decision import Decision
-from policy_engine.model.errors import OutdatedError, StateError
+from policy_engine.model.errors import BusyError, OutdatedError, StateError, StoreUnavailableError
 from policy_engine.model.policy import Policy, PolicySet
 from policy_engine.model.record import Checked
 from policy_engine.pap import PolicyAdministration
 from policy_engine.pdp import PolicyEngine, Revision
 from policy_engine.policy_file import NoFile, Watcher
 from policy_engine.quota import LogQuota
+from policy_engine.store.database import Database
 from policy_engine.store.events import EventLog
 from policy_engine.store.follow import Follower
 from policy_engine.store.opened import Store
@@ -30,11 +32,17 @@ from policy_engine.troubles import Troubles
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 _FOLLOW_SECONDS = 0.1
 _FOLLOW_NOTICED_SECONDS = 0.5
 """How often to look where changes are announced: this is for when an announcement was missed."""
 
 _RETENTION_SECONDS = 60.0
+_OPEN_SECONDS = 10.0
+"""How long to try to open the store: other processes may be busy with it, and a worker that fails is started again."""
+
+_OPEN_AGAIN_SECONDS = 0.1
 _DAY_MICROSECONDS = 86_400_000_000
 
 
@@ -74,7 +82,7 @@ class PolicyService:
         """
         self.settings = settings
         self.troubles = Troubles()
-        self.store = Store(settings.store_options, told=self._tell)
+        self.store = _patiently(lambda: Store(settings.store_options, told=self._tell))
         self.store.start()
         try:
             self._begin()
@@ -103,6 +111,7 @@ class PolicyService:
                 self.events.record,
                 wins=settings.file_wins,
                 writes_back=settings.file_write_back,
+                lock=_import_lock(self.store.database),
             )
         self._load_first()
         self.administration = PolicyAdministration(activation, self._file or NoFile())
@@ -121,7 +130,7 @@ class PolicyService:
         file = self._file or FileImport(
             self.settings.policy_path, self._activation, self.events.record, wins=False, writes_back=False
         )
-        if self.store.revisions.head() is None and file.first_import():
+        if self.store.revisions.head() is None and _patiently(file.first_import):
             return
         file.resume()
         if self._file is not None:
@@ -244,34 +253,38 @@ class PolicyService:
 
     def clean_up(self) -> int:
         """Remove what the settings say is too old or too much; return how many entries that were."""
-        settings, removed = self.settings, 0
-        now = time.time_ns() // 1000
+        removed = 0
         try:
-            if settings.retention_days:
-                removed += self._remove(
-                    remove_decisions, position_at(int(now - settings.retention_days * _DAY_MICROSECONDS))
-                )
-            if settings.event_retention_days:
-                removed += self._remove(
-                    remove_events, position_at(int(now - settings.event_retention_days * _DAY_MICROSECONDS))
-                )
-            border = oldest_share(self.store, settings.retention_max_bytes) if settings.retention_max_bytes else None
-            if border is not None:
-                removed += self._remove(remove_decisions, border)
-            if removed:
-                shrink(self.store)
-                self.events.record("LOG_PRUNED", {"entries": removed})
-        except (StateError, OSError) as error:
+            for count in self._removals():
+                removed += count
+        except (BusyError, StateError, OSError) as error:
             log.warning("the log cannot be cleaned up: %s", error)
+        if removed:
+            self.events.record("LOG_PRUNED", {"entries": removed})
+            self._shrink()
         return removed
 
-    def _remove(self, step: Callable[[Store, int], Removed], before: int) -> int:
-        removed = 0
-        while True:
-            done = step(self.store, before)
-            removed += done.entries
-            if not done.entries:
-                return removed
+    def _removals(self) -> Iterator[int]:
+        """Remove step by step, and yield how many entries each step removed."""
+        settings = self.settings
+        now = time.time_ns() // 1000
+        ages = ((remove_decisions, settings.retention_days), (remove_events, settings.event_retention_days))
+        for step, days in ages:
+            if days:
+                yield from self._remove(step, position_at(int(now - days * _DAY_MICROSECONDS)))
+        border = oldest_share(self.store, settings.retention_max_bytes) if settings.retention_max_bytes else None
+        if border is not None:
+            yield from self._remove(remove_decisions, border)
+
+    def _remove(self, step: Callable[[Store, int], Removed], before: int) -> Iterator[int]:
+        while count := step(self.store, before).entries:
+            yield count
+
+    def _shrink(self) -> None:
+        try:
+            shrink(self.store)
+        except StateError as error:
+            log.warning("the space of what was removed is not given back: %s", error)
 
 
 def load_policies(settings: Settings, store: Store) -> PolicySet:
@@ -289,5 +302,23 @@ def load_policies(settings: Settings, store: Store) -> PolicySet:
     return policy_set
 
 
+def _import_lock(database: Database) -> Path | None:
+    """Return the file by which processes on one SQLite database take turns with the policy file."""
+    path = database.path
+    return path.with_name(f"{path.name}-writers") / "import" if path else None
+
+
 def _nothing() -> None:
     """Watch no file."""
+
+
+def _patiently(action: Callable[[], T]) -> T:
+    """Do something that other processes may keep the store from doing for a moment."""
+    deadline = time.monotonic() + _OPEN_SECONDS
+    while True:
+        try:
+            return action()
+        except (BusyError, StoreUnavailableError):
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(_OPEN_AGAIN_SECONDS)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from policy_engine.ids import SequenceIds
 from policy_engine.store import schema
@@ -34,11 +35,17 @@ class Stored:
     """A look into a database."""
 
     def __init__(self, url: str, keys: Path) -> None:
-        self._database = Database(url, busy_seconds=BUSY_SECONDS)
+        self._url = url
         self._keys = keys
 
-    def close(self) -> None:
-        self._database.close()
+    @contextmanager
+    def _read(self) -> Iterator[Connection]:
+        database = Database(self._url, busy_seconds=BUSY_SECONDS)
+        try:
+            with database.read() as connection:
+                yield connection
+        finally:
+            database.close()
 
     def logged(self, since: int = 0) -> Counter[str]:
         """How often each decision is in the log."""
@@ -46,7 +53,7 @@ class Stored:
         query = select(table.c.position, table.c["count"], table.c.body).where(
             table.c.tenant == DEFAULT_TENANT, table.c.position >= since
         )
-        with self._database.read() as connection:
+        with self._read() as connection:
             rows = connection.execute(query).all()
         return Counter(
             entry.decision.decision_id
@@ -57,7 +64,7 @@ class Stored:
     def event_ids(self, after: int) -> set[str]:
         """The ids of all events behind a position: those of management and one for each decision."""
         found: set[str] = set()
-        with self._database.read() as connection:
+        with self._read() as connection:
             ids = SequenceIds(connection.execute(select(schema.store.c.store_id)).scalar_one())
             event, decision = schema.event, schema.decision
             query = select(event.c.position).where(event.c.tenant == DEFAULT_TENANT, event.c.position > after)
@@ -73,7 +80,7 @@ class Stored:
 
     def faults(self) -> list[str]:
         """What verifying the audit trail finds."""
-        with self._database.read() as connection:
+        with self._read() as connection:
             report = verify(connection, DEFAULT_TENANT, KeyDirectory(self._keys).trusted())
         assert report.entries
         return [fault.text for fault in report.faults]

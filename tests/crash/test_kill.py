@@ -32,7 +32,6 @@ def rounds(started: Services, number: int, workers: int = 1) -> None:
     with Client(service.port) as client:
         writers = [writer for life in lived for writer in life.writers]
         assert wrong_policies(client, writers) == []
-    stored.close()
     assert service.stop() == 0
 
 
@@ -49,7 +48,6 @@ def quiet_rounds(started: Services, number: int) -> None:
         life = Round(service, random.uniform(0.3, 1.0), [], asking)
         service = started.start()
         _check(service, stored, life, turn)
-    stored.close()
 
 
 def _check(service: Running, stored: Stored, life: Round, turn: int) -> None:

@@ -49,7 +49,6 @@ def test_what_was_spooled_is_there_after_a_kill(started: Services) -> None:
     wait_until_ready([again])
     _check(life, stored)
     assert not list(started.data.glob("spool/*.spool"))
-    stored.close()
 
 
 def test_what_was_spooled_is_there_after_a_kill_while_postgresql_is_away(started: Services, server: Server) -> None:
@@ -64,7 +63,6 @@ def test_what_was_spooled_is_there_after_a_kill_while_postgresql_is_away(started
     again = started.start(POLICY_DATABASE=url)
     wait_until_ready([again])
     _check(life, stored)
-    stored.close()
 
 
 def kills(started: Services, server: Server, keys: Path, number: int) -> None:
@@ -84,7 +82,6 @@ def kills(started: Services, server: Server, keys: Path, number: int) -> None:
             _check(life, stored)
             _check_policies([steady, mortal], writers)
     trial.check()
-    stored.close()
 
 
 def _check_policies(services: Sequence[Running], writers: Sequence[PolicyWriter]) -> None:

@@ -120,7 +120,6 @@ def replicas(started: Services, server: Server, keys: Path, number: int = 3) -> 
 def test_replicas_on_postgresql_are_one_service(started: Services, server: Server, tmp_path: Path) -> None:
     cluster = replicas(started, server, tmp_path / "keys")
     exercise(cluster, 200)
-    cluster.stored.close()
 
 
 @pytest.mark.crash
@@ -128,14 +127,12 @@ def test_replicas_follow_within_a_second(started: Services, server: Server, tmp_
     cluster = replicas(started, server, tmp_path / "keys")
     for _ in range(5):
         assert exercise(cluster, 200) < PROMISED_SECONDS
-    cluster.stored.close()
 
 
 def test_workers_on_sqlite_are_one_service(started: Services) -> None:
     service = started.start(POLICY_WORKERS="3", POLICY_THREADS="2")
     cluster = Cluster([service], Stored(url_of(started.data), started.data / "keys"))
     exercise(cluster, 40, processes=3)
-    cluster.stored.close()
 
 
 def test_replicas_that_start_together_on_an_empty_database_agree(
@@ -152,4 +149,3 @@ def test_replicas_that_start_together_on_an_empty_database_agree(
     assert len(services[0].get("/api/v1/revisions")["revisions"]) == 1
     stored = Stored(settings["POLICY_DATABASE"], keys)
     assert stored.faults() == []
-    stored.close()

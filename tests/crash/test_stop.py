@@ -38,7 +38,6 @@ class Stopped:
         assert stored.faults() == []
         with Client(again.port) as client:
             assert wrong_policies(client, self.writers) == []
-        stored.close()
 
 
 def test_a_stop_under_load_loses_nothing(started: Services) -> None:
@@ -68,3 +67,8 @@ def test_a_stop_while_postgresql_is_away_loses_nothing(started: Services, server
     again = started.start(POLICY_DATABASE=url)
     wait_until_ready([again])
     stopped.check(again, Stored(url, started.data / "keys"))
+
+
+def test_a_service_ends_when_it_is_told_so_while_its_workers_start(started: Services) -> None:
+    for _ in range(4):
+        assert started.start(POLICY_WORKERS="3").stop() == 0

@@ -43,7 +43,6 @@ class Trial:
         for service in self.services:
             with Client(service.port) as client:
                 assert wrong_policies(client, self.writers) == []
-        self._stored.close()
 
 
 def wait_until_degraded(services: Sequence[Running]) -> None:

@@ -197,8 +197,9 @@ def test_a_conflict_ends_when_the_file_is_to_win(services: Services, in_conflict
 
 
 def test_a_conflict_ends_with_a_rollback_to_what_was_imported(in_conflict: PolicyService) -> None:
+    in_conflict.start()
     in_conflict.administration.roll_back(2, cause=Cause(author="me", source="rollback"))
-    assert in_conflict.troubles.all() == ()
+    eventually(lambda: in_conflict.troubles.all() == (), "the conflict is over")
     assert allows(in_conflict, 8081), "the file's new content is taken over"
     assert [revision.source for revision in revisions(in_conflict)] == ["file", "api", "rollback", "file"]
 

@@ -87,7 +87,8 @@ def test_versions_over_restarts(processes: Processes, policy_file: Path) -> None
     again = second.readiness()
     assert again["policy_version"] == changed["policy_version"]
     assert again["revision_digest"] == changed["revision_digest"]
-    second.request("POST", "/policies", {"id": "new", "type": "network_security", "rules": []})
+    policy = {"id": "new", "type": "network_security", "rules": []}
+    eventually(lambda: second.request("POST", "/policies", policy).status in {201, 409}, "it is created")
     own = second.readiness()
     assert own["policy_version"] == again["policy_version"] + 1
     assert second.stop() == 0

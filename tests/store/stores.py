@@ -126,7 +126,7 @@ def all_decisions(store: Store, query: DecisionQuery | None = None, *, limit: in
 def flush(store: Store) -> None:
     """Wait until everything that was recorded is in the database."""
     patiently(lambda: store.writer.transact(lambda _: None))
-    until(lambda: not store.writer._queued, "the queue is empty")
+    until(lambda: not store.writer.waiting, "the queue is empty")
 
 
 class Row(NamedTuple):

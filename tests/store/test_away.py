@@ -73,7 +73,7 @@ def test_what_is_recorded_meanwhile_goes_to_the_spool_and_from_there_to_the_data
             with pytest.raises((BusyError, StoreUnavailableError)):
                 store.writer.transact(lambda transaction: transaction.event("POLICY_CREATED", {}), 1)
         made += record(store, 20)
-        until(lambda: not store.writer._queued, "everything is in the spool")
+        until(lambda: not store.writer.waiting, "everything is in the spool")
         assert len(spools(stores)) == 1
         assert spools(stores)[0].stat().st_size > 0
     until(lambda: not stores.troubles.now, "the database is noticed again")
@@ -192,8 +192,8 @@ print("ready", flush=True)
 sys.stdin.readline()
 made += record(store, 10)
 event = store.events.record("RELOAD_FAILED", {})
-until(lambda: bool(spools(stores)) and not store.writer._queued, "everything is in the spool")
-until(lambda: not store.writer._events, "the event too")
+until(lambda: bool(spools(stores)) and not store.writer.waiting, "everything is in the spool")
+until(lambda: not store.writer._intake._events, "the event too")
 print(json.dumps([made, event.event_id, store.writer.number]), flush=True)
 sys.stdin.readline()
 """
@@ -271,7 +271,7 @@ def test_a_full_disk_is_an_outage_too(sqlite_url: str, tmp_path: Path) -> None:
         made += record(store, 10)
         until(lambda: "store_unavailable" in stores.troubles.now, "the outage is noticed")
         made += record(store, 10)
-        until(lambda: not store.writer._queued, "everything is in the spool")
+        until(lambda: not store.writer.waiting, "everything is in the spool")
     until(lambda: not stores.troubles.now, "the database is noticed again")
     stores.stop()
     assert Content(stores.url).decision_ids() == made

@@ -18,12 +18,12 @@ from policy_engine.model.errors import BusyError
 from policy_engine.model.record import Checked
 from policy_engine.store import schema
 from policy_engine.store.chain import entry_hash
+from policy_engine.store.change import Transaction
 from policy_engine.store.database import Database
 from policy_engine.store.decisions import DecisionQuery
 from policy_engine.store.opened import Store
 from policy_engine.store.options import DEFAULT_TENANT
 from policy_engine.store.position import writer_of
-from policy_engine.store.writer import Transaction
 
 
 def batch(count: int, **context: Any) -> list[Checked]:
@@ -169,7 +169,7 @@ def test_a_change_that_raises_leaves_nothing_and_takes_no_decision_with_it(store
 
     with ThreadPoolExecutor(1) as pool:
         change = pool.submit(store.writer.transact, fails, 1)
-        until(lambda: bool(store.writer._changes), "the change waits")
+        until(lambda: bool(store.writer._intake._changes), "the change waits")
         store.start()
         with pytest.raises(LookupError):
             change.result()
@@ -193,7 +193,7 @@ def test_a_change_that_contradicts_the_database_takes_no_decision_with_it(stores
 
     with ThreadPoolExecutor(1) as pool:
         change = pool.submit(store.writer.transact, fails, 0)
-        until(lambda: bool(store.writer._changes), "the change waits")
+        until(lambda: bool(store.writer._intake._changes), "the change waits")
         store.start()
         with pytest.raises(IntegrityError):
             change.result()
@@ -244,7 +244,7 @@ def test_changes_are_carried_out_in_the_order_in_which_they_came(stores: Stores)
         waiting = []
         for number in range(5):
             waiting.append(pool.submit(store.writer.transact, append(number), 1))
-            until(lambda: len(store.writer._changes) == len(waiting), "the change waits")
+            until(lambda: len(store.writer._intake._changes) == len(waiting), "the change waits")
         store.start()
         for change in waiting:
             change.result()

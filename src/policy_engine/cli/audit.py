@@ -15,6 +15,7 @@ from policy_engine.cli.stored import BUSY_SECONDS, author, find_store, plainly, 
 from policy_engine.config import Settings
 from policy_engine.model.errors import PolicyEngineError, StateError
 from policy_engine.store.atomic import write_atomically
+from policy_engine.store.change import Transaction
 from policy_engine.store.checkpoints import endorse_key, knows_key, latest
 from policy_engine.store.database import Database
 from policy_engine.store.keys import PRIVATE, KeyDirectory, PublicKey, SigningKey, new_key, read_public_key
@@ -22,7 +23,6 @@ from policy_engine.store.opened import Store
 from policy_engine.store.options import DEFAULT_TENANT
 from policy_engine.store.verify import Report
 from policy_engine.store.verify import verify as verify_trail
-from policy_engine.store.writer import Transaction
 
 _SHOWN_FAULTS = 10
 

@@ -11,10 +11,10 @@ from policy_engine.cli.output import DENIED, fail
 from policy_engine.cli.stored import BUSY_SECONDS, author, find_store, plainly, store_options, transact, written
 from policy_engine.config import Settings
 from policy_engine.model.errors import PolicyEngineError
+from policy_engine.store.change import Transaction
 from policy_engine.store.database import Database
 from policy_engine.store.options import DEFAULT_TENANT
 from policy_engine.store.subjects import erase as erase_subject
-from policy_engine.store.writer import Transaction
 
 
 @click.command()

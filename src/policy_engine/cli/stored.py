@@ -17,8 +17,8 @@ from sqlalchemy.exc import ArgumentError
 from policy_engine.cli.output import fail
 from policy_engine.config import Settings, load_settings
 from policy_engine.model.errors import BusyError, SettingsError, StoreUnavailableError
+from policy_engine.store.change import Transaction
 from policy_engine.store.opened import Store
-from policy_engine.store.writer import Transaction
 
 C = TypeVar("C", bound=Callable[..., None])
 T = TypeVar("T")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from policy_engine.http.front import Application
 
 _SECRETS = ("POLICY_ADMIN_KEY", "POLICY_DATABASE")
+_STOP_SECONDS = 10
+"""How long a worker may take to end in order before it is killed."""
 
 
 def serve(settings: Settings) -> None:
@@ -34,6 +37,7 @@ def serve(settings: Settings) -> None:
         blocking_threads=settings.threads,
         websockets=False,
         respawn_failed_workers=True,
+        workers_kill_timeout=_STOP_SECONDS,
         log_enabled=False,
         process_name=None,
     )
@@ -41,6 +45,9 @@ def serve(settings: Settings) -> None:
 
 
 def _load(settings: Settings) -> Application:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Until it serves, a worker has the handlers of its parent, with which it would not end when it is told to.
+        signal.signal(number, signal.SIG_DFL)
     from policy_engine.http.worker import load  # noqa: PLC0415 - only workers need the memory for it
 
     return load(settings)

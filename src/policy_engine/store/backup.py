@@ -20,14 +20,15 @@ from policy_engine.model.errors import StateError
 from policy_engine.store import schema
 from policy_engine.store.batch import Batch, FencedError, insert_rows, open_block
 from policy_engine.store.chain import Link
+from policy_engine.store.change import Transaction
 from policy_engine.store.checkpoints import add_checkpoint, knows_key
 from policy_engine.store.database import Database, serialise
 from policy_engine.store.keys import KeyDirectory
+from policy_engine.store.ledger import register_writer, start_chain
 from policy_engine.store.migrate import migrate
 from policy_engine.store.position import Positions
 from policy_engine.store.revisions import Revision, announce
 from policy_engine.store.seat import take_seat
-from policy_engine.store.writer import Transaction, register_writer, start_chain
 
 _ROWS = 1000
 _PAGES = 2000

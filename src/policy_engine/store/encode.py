@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -14,6 +15,8 @@ from policy_engine.store.batch import Batch, decision_terms
 from policy_engine.store.position import step
 from policy_engine.store.redact import Redactor, places, replaced
 from policy_engine.store.subjects import Subject, seal, seal_alone, subject_name
+
+log = logging.getLogger(__name__)
 
 MAX_ITEMS_A_ROW = 1000
 _LEVEL = 1
@@ -43,7 +46,7 @@ class Happened(msgspec.Struct, frozen=True, kw_only=True, tag="event"):
 
 Record = Decisions | Happened
 encode_record = _encode
-decode_record = msgspec.json.Decoder(Record).decode
+_decode_record = msgspec.json.Decoder(Record).decode
 
 
 def log_entry(checked: Checked, redactor: Redactor, source: str | None, represents: int) -> LogEntry:
@@ -173,3 +176,19 @@ def decode_entries(position: int, count: int, body: bytes) -> list[tuple[int, Lo
         return [(position, _decode_entry(body))]
     entries = _decode_entries(zlib.decompress(body))
     return [(step(position, number + 1 - len(entries)), entry) for number, entry in enumerate(entries)]
+
+
+def decode_records(records: Iterable[bytes]) -> Iterator[Record]:
+    """Yield what was spooled, but for what cannot be read."""
+    for record in records:
+        try:
+            yield _decode_record(record)
+        except ValueError:  # another version of the engine wrote it
+            log.exception("a record in a spool cannot be read and is lost")
+
+
+def name_of(record: Record) -> str:
+    """Return how to call a record in a log that personal data must not get into."""
+    if isinstance(record, Happened):
+        return f"event {record.event.event_id}"
+    return f"decisions {record.entries[0].decision.decision_id} and {len(record.entries) - 1} more"

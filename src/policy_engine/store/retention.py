@@ -9,9 +9,9 @@ from sqlalchemy import Connection, delete, func, select, update
 
 from policy_engine.model.errors import StateError
 from policy_engine.store import schema
+from policy_engine.store.change import Transaction
 from policy_engine.store.opened import Store
 from policy_engine.store.position import MAX_WRITERS, writer_of
-from policy_engine.store.writer import Transaction
 
 _BLOCKS_AT_ONCE = 20
 _EVENTS_AT_ONCE = 10_000

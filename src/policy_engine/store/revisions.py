@@ -12,8 +12,9 @@ from sqlalchemy import Connection, and_, func, insert, select, update
 
 from policy_engine.model.errors import ConflictError, UnknownRevisionError
 from policy_engine.store import schema
+from policy_engine.store.change import Transaction
 from policy_engine.store.database import Database, serialise
-from policy_engine.store.writer import Transaction, Writer
+from policy_engine.store.writer import Writer
 
 POLICY = "policy"
 TYPE = "type"

@@ -1,0 +1,317 @@
+"""The intake: what waits to be written, and what readers of this process see of it meanwhile."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from threading import Condition, Lock
+from threading import Event as Signal
+from typing import Any, NamedTuple
+
+from policy_engine.ids import SequenceIds
+from policy_engine.model.errors import BusyError
+from policy_engine.model.event import Event
+from policy_engine.model.record import Checked
+from policy_engine.store.chain import Link
+from policy_engine.store.change import Change, make_event
+from policy_engine.store.encode import Decisions, Happened, Record
+from policy_engine.store.position import Positions, Vector, step
+from policy_engine.store.rings import Rings
+
+MAX_WAIT_SECONDS = 0.25
+MAX_BATCH_ITEMS = 2000
+
+
+class Pending(NamedTuple):
+    """What waits in the queue: a record as it was made, and who waits for it to be lasting."""
+
+    position: int
+    item: Event | Sequence[Checked]
+    source: str | None
+    represents: int
+    signal: Signal | None
+
+
+class Taken(NamedTuple):
+    """What the writer took to write: what waited, and a change with the positions it may use."""
+
+    pending: list[Pending]
+    change: Change[Any] | None
+    positions: list[int]
+
+
+class Intake:
+    """A queue of bounded length with the positions, the memory and the order of what goes through it; thread-safe.
+
+    Attributes:
+        rings: What was recorded lately.
+        keeps_decisions: Whether decisions are to be written; otherwise only the last ones are in memory.
+        wake: Set when the writer should look at once.
+    """
+
+    def __init__(
+        self, ids: SequenceIds, number: int, links: Mapping[str, Link], *, capacity: int, keeps_decisions: bool
+    ) -> None:
+        self._ids = ids
+        self._capacity = capacity
+        self.keeps_decisions = keeps_decisions
+        self._events: deque[Pending] = deque()
+        self._decisions: deque[Pending] = deque()
+        self._changes: deque[Change[Any]] = deque()
+        self._queued = 0
+        self._mutex = Lock()
+        self._lock = Condition(self._mutex)
+        self.wake = Signal()
+        self._closed = False
+        self._horizon: int | None = None
+        self._positions = Positions(number, max(link.position for link in links.values()))
+        self.rings = _rings(links)
+
+    @property
+    def number(self) -> int:
+        """The number of the writer whose positions are handed out."""
+        return self._positions.writer
+
+    @property
+    def waiting(self) -> int:
+        """How many decisions are in the queue, or on their way from it to the disk."""
+        return self._queued
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether somebody waits for a change."""
+        return bool(self._changes)
+
+    def close(self) -> None:
+        """Take no more decisions."""
+        with self._lock:
+            self._closed = True
+
+    # What comes in
+
+    def record(self, event_type: str, details: dict[str, Any]) -> Event:
+        """Take a management event; it is stored soon."""
+        with self._lock:
+            position = self._positions.take()
+            event = make_event(self._ids, position, event_type, details)
+            self.rings.management.append(position, event)
+            self._events.append(Pending(position, event, None, 1, None))
+        return event
+
+    def record_decisions(
+        self, checked: Sequence[Checked], source: str | None = None, represents: int = 1, *, sync: bool = False
+    ) -> None:
+        """Take decisions; they are stored soon, or have been when this returns if `sync`.
+
+        Raises:
+            BusyError: The queue stayed full, or what was to be stored at once was not stored in time.
+        """
+        count = len(checked)
+        signal = Signal() if sync else None
+        with self._mutex:  # the lock itself: this is the hot path
+            if self._closed:
+                raise BusyError("the decision log is closed: nothing was recorded of this check")
+            if self._queued and self._queued + count > self._capacity:
+                self.wake.set()
+                if not self._lock.wait_for(lambda: self._fits(count), MAX_WAIT_SECONDS):
+                    raise BusyError("the decision log cannot keep up: nothing was recorded of this check")
+            last = self._positions.take(count)
+            append = self.rings.decisions.append
+            if count == 1:
+                append(last, checked[0])
+            else:
+                for number, item in enumerate(checked, 1 - count):
+                    append(step(last, number), item)
+            if not self.keeps_decisions:
+                return
+            self._decisions.append(Pending(last, checked, source, represents, signal))
+            self._queued += count
+        if signal is not None:
+            self.wake.set()
+            if not signal.wait(MAX_WAIT_SECONDS):
+                raise BusyError("the decision was made, but not written to the disk in time")
+        elif self._queued >= MAX_BATCH_ITEMS:
+            self.wake.set()
+
+    def _fits(self, count: int) -> bool:
+        return not self._queued or self._queued + count <= self._capacity
+
+    def submit(self, change: Change[Any]) -> None:
+        """Take a change; it is carried out soon."""
+        with self._lock:
+            self._changes.append(change)
+        self.wake.set()
+
+    # What readers see
+
+    @property
+    def readable_until(self) -> int:
+        """The position up to which everything that this process recorded can be read."""
+        with self._lock:
+            return self._positions.last if self._horizon is None else step(self._horizon, -1)
+
+    def readable(
+        self, vector: Vector, *, management: bool, decisions: bool
+    ) -> tuple[list[tuple[int, Any]], int | None]:
+        """Return what this process recorded behind a vector and still has in memory.
+
+        The second value is the position up to which entries behind the vector are no longer in memory, None when all
+        of them are.
+        """
+        with self._lock:
+            held, evicted = self.rings.of(management=management, decisions=decisions)
+            horizon, number = self._horizon, self.number
+        after = vector.get(number, 0)
+        seen = [
+            entry
+            for entry in held
+            if entry[0] > after and entry[0] > evicted and (horizon is None or entry[0] < horizon)
+        ]
+        return seen, evicted if evicted > after else None
+
+    def publish(self, events: Sequence[tuple[int, Event]]) -> None:
+        """Show the events of a change that was committed."""
+        with self._lock:
+            for position, event in events:
+                self.rings.management.append(position, event)
+            self._horizon = None
+
+    # What goes out
+
+    def take(self) -> Taken:
+        """Take what waits, not too much of it, and a change with the positions it needs.
+
+        Other processes read up to the last entry of this one, so what is taken is all there is up to some position;
+        a change that appends entries takes everything before it along.
+        """
+        with self._lock:
+            change = self._next_change()
+            appends = change is not None and change.positions > 0
+            pending = self._take_waiting(self._queued if appends else MAX_BATCH_ITEMS)
+            positions = self._take_positions(change.positions) if change is not None and appends else []
+        return Taken(pending, change, positions)
+
+    def _next_change(self) -> Change[Any] | None:
+        while self._changes:
+            change = self._changes.popleft()
+            if change.done.set_running_or_notify_cancel():
+                return change
+        return None
+
+    def _take_waiting(self, most: int) -> list[Pending]:
+        taken: list[Pending] = []
+        items = 0
+        while self._decisions and items < most:
+            pending = self._decisions.popleft()
+            taken.append(pending)
+            items += _items(pending)
+        while self._events and not (self._decisions and self._decisions[0].position < self._events[0].position):
+            taken.append(self._events.popleft())
+        taken.sort(key=_position)
+        return taken
+
+    def _take_positions(self, count: int) -> list[int]:
+        """Take the positions of a change; what is recorded from now on is not read before it is done."""
+        last = self._positions.take(count)
+        positions = [step(last, number + 1 - count) for number in range(count)]
+        self._horizon = positions[0]
+        return positions
+
+    def positions_again(self, count: int) -> list[int]:
+        """Take other positions for a change, behind whatever was taken meanwhile."""
+        with self._lock:
+            return self._take_positions(count)
+
+    def refuse_changes(self, error: Exception) -> None:
+        """Tell everybody who waits for a change that it is not made."""
+        with self._lock:
+            waiting, self._changes = self._changes, deque()
+        for change in waiting:
+            if change.done.set_running_or_notify_cancel():
+                change.done.set_exception(error)
+
+    def end_turn(self) -> None:
+        """Let readers see what was recorded while a change was under way."""
+        with self._lock:
+            self._horizon = None
+
+    def release(self, pending: Sequence[Pending]) -> None:
+        """Make room for as much as has become lasting, and tell who waits for that."""
+        with self._lock:
+            self._queued -= sum(map(_items, pending))
+            self._lock.notify_all()
+        for item in pending:
+            if item.signal is not None:
+                item.signal.set()
+
+    def settle(self, links: Mapping[str, Link]) -> None:
+        """Let memory begin where the store ends, when nothing that it has lost is still to be written."""
+        with self._lock:
+            for ring, waiting, stream in (
+                (self.rings.management, self._events, "event"),
+                (self.rings.decisions, self._decisions, "decision"),
+            ):
+                is_waiting = bool(waiting) and _first(waiting[0]) <= ring.evicted
+                if not is_waiting and (stream == "event" or self.keeps_decisions):
+                    ring.evicted = min(ring.evicted, links[stream].position)
+
+    # When the seat changes, or what was spooled is written
+
+    def move_to(self, number: int, end: int, *, known: bool) -> None:
+        """Hand out the positions of another seat, or of the same one behind an end.
+
+        Args:
+            number: Of the seat.
+            end: The highest position in its chains.
+            known: Whether the chains are where this process left them; otherwise memory is not what it is read for.
+        """
+        with self._lock:
+            floor = max(end, self._positions.take())
+            if not known:
+                self.rings = Rings(floor, floor)
+            self._positions = Positions(number, floor)
+
+    def restart(self, links: Mapping[str, Link]) -> None:
+        """Go on behind the ends of chains that have grown by what other processes left."""
+        with self._lock:
+            end = max(link.position for link in links.values())
+            self._positions = Positions(self.number, max(self._positions.last, end))
+            self.rings = _rings(links)
+
+    @contextmanager
+    def moving(self) -> Iterator[None]:
+        """Keep readers away from the positions that are taken here: memory does not have what will stand there."""
+        with self._lock:
+            self._horizon = step(self._positions.last, 1)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.rings.forget(self._positions.last)
+                self._horizon = None
+
+    def moved(self, record: Record) -> Record:
+        """Return a record with a new position: its own belongs to another chain, or lies behind the end of this one."""
+        with self._lock:
+            if isinstance(record, Decisions):
+                return Decisions(position=self._positions.take(len(record.entries)), entries=record.entries)
+            position = self._positions.take()
+        event = record.event
+        return Happened(position=position, event=make_event(self._ids, position, event.event_type, event.details))
+
+
+def _rings(links: Mapping[str, Link]) -> Rings:
+    return Rings(links["event"].position, links["decision"].position)
+
+
+def _first(pending: Pending) -> int:
+    return step(pending.position, 1 - max(_items(pending), 1))
+
+
+def _position(pending: Pending) -> int:
+    return pending.position
+
+
+def _items(pending: Pending) -> int:
+    return 0 if isinstance(pending.item, Event) else len(pending.item)

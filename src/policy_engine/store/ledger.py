@@ -1,0 +1,233 @@
+"""The ledger of one seat: where its chains end, and the transactions that append to them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.exc import DBAPIError
+
+from policy_engine.ids import SequenceIds
+from policy_engine.model.event import Event
+from policy_engine.store import schema
+from policy_engine.store.batch import Batch, Block, open_block
+from policy_engine.store.chain import Link
+from policy_engine.store.change import Change, Transaction
+from policy_engine.store.checkpoints import Signer
+from policy_engine.store.database import Database, is_refusal
+from policy_engine.store.encode import Decisions, Record, append_record, names_in
+from policy_engine.store.seat import Seat, take_seat
+from policy_engine.store.subjects import Subjects
+
+_CHUNK = 500
+
+
+class Outcome(NamedTuple):
+    """What came of a transaction that was committed.
+
+    Attributes:
+        events: What a change appended, to be shown to readers.
+        tell: Tells whoever asked for the change.
+    """
+
+    events: Sequence[tuple[int, Event]]
+    tell: Callable[[], None]
+
+
+class Ledger:
+    """What one process writes under its number; it is used by one thread.
+
+    Attributes:
+        links: The end of the chain of each stream.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        tenant: str,
+        name: str,
+        ids: SequenceIds,
+        signer: Signer,
+        personal: Sequence[str],
+    ) -> None:
+        """Take a seat and read where its chains end.
+
+        Args:
+            database: Where to write.
+            tenant: Whose entries these are.
+            name: What names this process in the registry.
+            ids: Makes the ids of events.
+            signer: Makes the checkpoints.
+            personal: Dotted paths of context fields that are written under pseudonyms.
+
+        Raises:
+            StoreUnavailableError: The database is away.
+        """
+        self._database = database
+        self._tenant = tenant
+        self._name = name
+        self._ids = ids
+        self._signer = signer
+        self._personal = personal
+        self._subjects = Subjects(tenant)
+        self._seat, self.links, self._block = self._find_seat(None)
+
+    @property
+    def number(self) -> int:
+        """The number of the seat."""
+        return self._seat.number
+
+    @property
+    def end(self) -> int:
+        """The highest position in any of the chains."""
+        return max(link.position for link in self.links.values())
+
+    # The seat
+
+    def take_again(self) -> bool:
+        """Take the seat again, or another one; return whether the chains are where they were.
+
+        Raises:
+            StoreUnavailableError: The database is away.
+        """
+        number, before = self.number, self.links
+        self.release()
+        self._seat, self.links, self._block = self._find_seat(number)
+        return self.number == number and self.links == before
+
+    def release(self) -> None:
+        """Give the seat back."""
+        self._seat.release()
+
+    def _find_seat(self, wanted: int | None) -> tuple[Seat, dict[str, Link], Block]:
+        seat = take_seat(self._database, wanted=wanted)
+        try:
+            return seat, *self._read_chains(seat)
+        except BaseException:
+            seat.release()
+            raise
+
+    def _read_chains(self, seat: Seat) -> tuple[dict[str, Link], Block]:
+        chain = schema.chain
+        with self._database.write() as connection:
+            register_writer(connection, self._tenant, seat.number, self._name)
+            query = select(chain).where(chain.c.tenant == self._tenant, chain.c.writer == seat.number)
+            links = {
+                row.stream: Link(row.seq, row.position, bytes(row.hash), row.items) for row in connection.execute(query)
+            }
+            for stream in schema.STREAMS:
+                if stream not in links:
+                    links[stream] = start_chain(connection, self._tenant, seat.number, stream)
+            return links, open_block(connection, self._tenant, seat.number, links["decision"])
+
+    # What is written
+
+    def present(self, positions: set[int]) -> set[int]:
+        """Return which of these positions have entries.
+
+        Raises:
+            StoreUnavailableError: The database is away.
+        """
+        found: set[int] = set()
+        wanted = sorted(positions)
+        with self._database.read() as connection:
+            for table in (schema.decision, schema.event):
+                for start in range(0, len(wanted), _CHUNK):
+                    query = select(table.c.position).where(
+                        table.c.tenant == self._tenant, table.c.position.in_(wanted[start : start + _CHUNK])
+                    )
+                    found.update(connection.execute(query).scalars())
+        return found
+
+    def write(self, records: Sequence[Record], change: Change[Any] | None, positions: Sequence[int]) -> Outcome:
+        """Write records and carry out a change, all in one transaction, with a checkpoint when one is due.
+
+        Raises:
+            StoreUnavailableError: The database is away; nothing was written, unless it went away at the commit.
+            FencedError: Another process has written under this number; nothing was written.
+        """
+        outcome = Outcome((), _nothing)
+        try:
+            with self._database.write() as connection:
+                batch = Batch(connection, self._tenant, self.number, self.links, self._block)
+                self._append(batch, records)
+                if change is not None:
+                    outcome = self._apply(batch, change, positions)
+                batch.write()
+                appended = batch.appended
+                signed = self._signer.due(appended) and self._signer.sign(connection)
+        except BaseException:
+            self._subjects.forget()  # keys that were made in it are nowhere else
+            raise
+        self.links, self._block = batch.links, batch.block
+        self._block.stored = self._block.count > 0
+        self._signer.committed(appended, signed=signed)
+        return outcome
+
+    def _append(self, batch: Batch, records: Sequence[Record]) -> None:
+        if not records:
+            return
+        names: set[str] = set()
+        for record in records:
+            if isinstance(record, Decisions):
+                for entry in record.entries:
+                    names |= names_in(entry, self._personal)
+        generation = batch.connection.execute(
+            select(schema.store.c.subject_generation).where(schema.store.c.tenant == self._tenant)
+        ).scalar_one()
+        self._subjects.forget_erased(generation)
+        subjects = self._subjects.ensure(batch.connection, names) if names else {}
+        for record in records:
+            append_record(batch, record, self._personal, subjects)
+
+    def _apply(self, batch: Batch, change: Change[Any], positions: Sequence[int]) -> Outcome:
+        """Carry out a change inside the transaction; return what is to be done once that is committed."""
+        mark = batch.mark()
+        transaction = Transaction(batch, positions, self._ids)
+        try:
+            with batch.connection.begin_nested():
+                result = change.apply(transaction)
+        except Exception as error:
+            if isinstance(error, DBAPIError) and not is_refusal(error):
+                raise  # the database is away, for everything in this transaction
+            batch.undo(mark)
+            failure = error  # whoever asked for the change hears of it
+            return Outcome((), lambda: change.done.set_exception(failure))
+        return Outcome(transaction.events, lambda: change.done.set_result(result))
+
+
+def register_writer(connection: Connection, tenant: str, number: int, name: str) -> None:
+    """Note who holds a number from now on."""
+    table = schema.writer
+    values = {"name": name, "since": time.time_ns() // 1000}
+    known = connection.execute(update(table).where(table.c.tenant == tenant, table.c.number == number).values(**values))
+    if not known.rowcount:
+        connection.execute(insert(table).values(tenant=tenant, number=number, **values))
+
+
+def start_chain(connection: Any, tenant: str, writer: int, stream: str) -> Link:
+    """Add the row of a chain that has no entries yet."""
+    start = Link()
+    connection.execute(
+        insert(schema.chain).values(
+            tenant=tenant,
+            writer=writer,
+            stream=stream,
+            seq=0,
+            position=0,
+            hash=start.hash,
+            items=0,
+            tail_seq=0,
+            tail_position=0,
+            tail_hash=start.hash,
+            tail_items=0,
+        )
+    )
+    return start
+
+
+def _nothing() -> None:
+    """Do nothing."""
