@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.crash.killing import Services
-from tests.crash.server import Server, running_server
+
+pytest.register_assert_rewrite(*(f"tests.crash.{name}" for name in ("load", "rounds", "stored", "trial", "writers")))
+
+from tests.crash.killing import Services  # noqa: E402 - behind what makes failed assertions speak
+from tests.crash.server import Server, running_server  # noqa: E402
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from random import Random
 from threading import Barrier
 from typing import Any
 
 import pytest
 from tests.conftest import Services
+from tests.service.databases import locked
 from tests.service.running import eventually
 from tests.service.states import (
     NEW,
@@ -396,6 +399,15 @@ def test_two_that_start_at_once_import_once(services: Services, policy_file: Pat
         assert f"new-{number}" in written["policies"]
 
 
+def test_a_start_waits_for_a_store_that_is_busy(services: Services, service: PolicyService) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with locked(service):
+            started = pool.submit(services)
+            with pytest.raises(TimeoutError):
+                started.result(0.5)
+        assert started.result().revision.version == 2
+
+
 # Writing back
 
 
@@ -503,3 +515,43 @@ def test_a_file_that_is_gone_is_written_anew_with_its_types(
     before = service.revision
     service.reload()
     assert service.revision == before
+
+
+def test_no_old_content_comes_back(
+    both: tuple[PolicyService, PolicyService], policy_file: Path, document: Document
+) -> None:
+    """However quickly the file changes, whoever reads it: each revision is of a later file than the one before."""
+    pauses = Random(7)
+    for priority in range(1, 101):
+        document["policies"]["web"]["priority"] = priority
+        draft = policy_file.with_suffix(".draft")
+        draft.write_text(json.dumps(document))
+        draft.rename(policy_file)
+        time.sleep(pauses.random() / 20)
+    eventually(lambda: all(service.policies["web"].priority == 100 for service in both), "the last one is in force")
+    history = both[0].store.revisions.of_policy("web", limit=1000)
+    priorities = [policy["priority"] for _, policy in history[:-1] if policy]
+    assert priorities == sorted(set(priorities), reverse=True)
+    assert len(priorities) > 10
+    eventually(lambda: [codes(service) for service in both] == [[], []], "nothing is wrong")
+    assert told(both[0], "RELOAD_CONFLICT") == told(both[0], "RELOAD_FAILED") == []
+
+
+def test_files_and_the_api_at_once_with_writing_back(services: Services, policy_file: Path) -> None:
+    """Nothing that was answered as done is undone, though both processes write the file all the time."""
+    both = services(file_write_back=True), services(file_write_back=True)
+    for service in both:
+        service.start()
+    clients = [create_app(service).test_client() for service in both]
+
+    def create(number: int) -> None:
+        body = {**NEW, "id": f"new-{number}"}
+        eventually(lambda: clients[number % 2].post("/policies", json=body).status_code in {201, 409}, "it is taken")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(create, range(30)))
+    eventually(partial(same, both, 32), "both are at the last one")
+    eventually(lambda: [codes(service) for service in both] == [[], []], "nothing is wrong")
+    assert json.loads(policy_file.read_text())["policies"].keys() == in_force(both[0]).keys()
+    assert len(in_force(both[0])) == 3 + 30
+    assert numbers(both[0]) == list(range(2, 33))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 from tests.conftest import Services
-from tests.service.databases import path_of
+from tests.service.databases import locked, path_of
 from tests.service.running import eventually
 from tests.service.states import NEW, numbers, types
 from tests.store.stores import all_decisions, flush
@@ -96,6 +96,15 @@ def test_without_bounds_everything_stays(services: Services) -> None:
     made = fill(service, 1500)
     assert service.clean_up() == 0
     assert left(service) == made[::-1]
+
+
+def test_a_busy_store_is_cleaned_up_later(old: PolicyService) -> None:
+    made = fill(old, 2500)
+    with locked(old):
+        assert old.clean_up() == 0
+    assert clean(old) > 0
+    assert set(left(old)) < set(made)
+    check_chains(old)
 
 
 def test_too_many_bytes(services: Services) -> None:
