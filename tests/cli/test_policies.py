@@ -107,3 +107,19 @@ def test_a_restored_store_starts(services: Services, tmp_path: Path, policy_file
     assert "new" in again.policies
     assert [trouble.code for trouble in again.troubles.all()] == []
     again.stop()
+
+
+def test_the_store_does_not_write_over_itself(service: PolicyService, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    before = (data / "keys" / "audit.pem").read_bytes()
+    for command, target in (
+        (backup, data / "policy-engine.db"),
+        (backup, data / "policy-engine.db-wal"),
+        (export_policies, data / "keys" / "audit.pem"),
+        (export_policies, data / "spool" / "x"),
+    ):
+        result = run(tmp_path, command, str(target))
+        assert result.exit_code == 2
+        assert f"`{target}` belongs to the store itself" in result.stderr
+    assert (data / "keys" / "audit.pem").read_bytes() == before
+    service.administration.delete("web")

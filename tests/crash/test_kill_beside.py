@@ -20,6 +20,9 @@ from tests.crash.trial import Trial, wait_until_degraded, wait_until_ready
 from tests.crash.writers import PolicyWriter, wrong_policies
 from tests.service.running import Running
 
+FOLLOWED_SECONDS = 1.0
+"""Within this time replicas follow each other."""
+
 
 def _asking(service: Running) -> list[Checker]:
     return checkers([service.port], 4, sync_share=0.2)
@@ -85,7 +88,7 @@ def kills(started: Services, server: Server, keys: Path, number: int) -> None:
 
 
 def _check_policies(services: Sequence[Running], writers: Sequence[PolicyWriter]) -> None:
-    time.sleep(0.3)  # they follow each other
+    time.sleep(FOLLOWED_SECONDS)
     for service in services:
         with Client(service.port) as client:
             assert wrong_policies(client, writers) == []

@@ -40,6 +40,7 @@ class Trial:
         eventually(lambda: not missing(self._stored.logged(), decided), "every acknowledged decision is in the log")
         assert twice(self._stored.logged()) == []
         assert self._stored.faults() == []
+        eventually(lambda: len(set(map(_version, self.services))) == 1, "the services agree on the newest revision")
         for service in self.services:
             with Client(service.port) as client:
                 assert wrong_policies(client, self.writers) == []
@@ -52,6 +53,11 @@ def wait_until_degraded(services: Sequence[Running]) -> None:
 
 def wait_until_ready(services: Sequence[Running]) -> None:
     eventually(lambda: all(map(_is_ready, services)), "every service is ready again")
+
+
+def _version(service: Running) -> int:
+    version: int = service.readiness()["policy_version"]
+    return version
 
 
 def _is_away(service: Running) -> bool:

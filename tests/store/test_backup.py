@@ -166,6 +166,7 @@ def test_numbers_go_on_rising_after_a_restore(stores: Stores, tmp_path: Path, ke
 
 def test_who_was_erased_stays_erased(stores: Stores, tmp_path: Path, keys: KeyDirectory) -> None:
     store = stores()
+    administration(store).create({"id": "one", **POLICY})
     store.writer.record_decisions([checked(client_id="north"), checked(client_id="south")])
     flush(store)
     file = backed_up(stores.url, tmp_path / "backup.db")
@@ -226,6 +227,32 @@ def test_what_is_no_backup_changes_nothing(
     with pytest.raises(StateError, match="backup"):
         restored(stores.url, file, keys)
     assert {name: Content(stores.url).all(name) for name in schema.metadata.tables} == before
+
+
+def test_a_copy_of_a_database_in_use_is_no_backup(stores: Stores, tmp_path: Path, keys: KeyDirectory) -> None:
+    store = stores()
+    administration(store).create({"id": "one", **POLICY})
+    database = Database(f"sqlite:///{tmp_path}/copy.db")
+    with database.write() as connection:
+        connection.exec_driver_sql("CREATE TABLE something (x INTEGER)")
+    with pytest.raises(StateError, match="is a copy of a database, not a backup"):
+        restored(stores.url, tmp_path / "copy.db", keys)
+    database.close()
+    assert set(administration(store).policies) == {"one"}
+
+
+def test_another_store_does_not_take_the_place_of_one_in_use(
+    stores: Stores, tmp_path: Path, keys: KeyDirectory
+) -> None:
+    administration(stores()).create({"id": "here", **POLICY})
+    other = Stores(f"sqlite:///{tmp_path}/other.db", tmp_path)
+    administration(other()).create({"id": "there", **POLICY})
+    other.stop()
+    file = backed_up(other.url, tmp_path / "backup.db")
+    with pytest.raises(StateError, match="a service uses the store"):
+        restored(stores.url, file, keys, replace=True)
+    stores.stop()
+    restored(stores.url, file, keys, replace=True)
 
 
 def test_a_restore_that_fails_half_way_changes_nothing(stores: Stores, tmp_path: Path, keys: KeyDirectory) -> None:

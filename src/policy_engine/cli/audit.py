@@ -11,7 +11,16 @@ from typing import Any
 import click
 
 from policy_engine.cli.output import DENIED, fail, print_json
-from policy_engine.cli.stored import BUSY_SECONDS, author, find_store, plainly, store_options, transact, written
+from policy_engine.cli.stored import (
+    BUSY_SECONDS,
+    author,
+    find_store,
+    plainly,
+    refuse_own_files,
+    store_options,
+    transact,
+    written,
+)
 from policy_engine.config import Settings
 from policy_engine.model.errors import PolicyEngineError, StateError
 from policy_engine.store.atomic import write_atomically
@@ -80,6 +89,7 @@ def export(file: Path, **where: Any) -> None:
     Exit code 2 when there is none, or it cannot be written.
     """
     settings = find_store(where)
+    refuse_own_files(settings, file)
     try:
         with _opened(settings) as database, database.read() as connection:
             envelope = latest(connection, DEFAULT_TENANT)

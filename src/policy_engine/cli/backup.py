@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from policy_engine.cli.output import fail
-from policy_engine.cli.stored import author, find_store, plainly, store_options
+from policy_engine.cli.stored import author, find_store, plainly, refuse_own_files, store_options
 from policy_engine.config import load_settings
 from policy_engine.model.errors import PolicyEngineError
 from policy_engine.store.backup import back_up
@@ -37,6 +37,7 @@ def backup(file: Path, **where: Any) -> None:
     Exit code 2 when it could not be written.
     """
     settings = find_store(where)
+    refuse_own_files(settings, file)
     database = Database(settings.database_url)
     try:
         with _progress("backing up") as step:

@@ -55,11 +55,19 @@ def _erase(settings: Settings, client: str) -> str | None:
 
     with written(settings) as store:
         pseudonym = transact(store, apply, 1)
-        if store.database.is_sqlite and not _is_off_the_disk(store.database):
+        if not store.database.is_sqlite:
+            _vacuum(store.database)
+        elif not _is_off_the_disk(store.database):
             click.echo(
                 "policy-engine: the key is deleted, but still on the disk until the service is stopped", err=True
             )
         return pseudonym
+
+
+def _vacuum(database: Database) -> None:
+    """Let PostgreSQL write over deleted keys; its own log, archives and standbys keep them for as long as they last."""
+    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("VACUUM subject")
 
 
 def _is_off_the_disk(database: Database) -> bool:

@@ -11,7 +11,7 @@ import click
 
 from policy_engine.activation import Activation, Cause
 from policy_engine.cli.output import fail, print_diagnostics
-from policy_engine.cli.stored import author, find_store, plainly, store_options, written
+from policy_engine.cli.stored import author, find_store, plainly, refuse_own_files, store_options, written
 from policy_engine.config import Settings
 from policy_engine.language.document import Document, parse_document
 from policy_engine.model.errors import InvalidPolicyError, PolicyEngineError
@@ -38,6 +38,8 @@ def export_policies(file: str, revision: int | None, **where: Any) -> None:
     Exit code 2 when that could not be done.
     """
     settings = find_store(where)
+    if file != _STANDARD:
+        refuse_own_files(settings, Path(file))
     database = Database(settings.database_url)
     try:
         head, documents = RevisionReader(database, DEFAULT_TENANT).documents(revision)

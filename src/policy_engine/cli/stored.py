@@ -58,6 +58,19 @@ def find_store(where: dict[str, Any]) -> Settings:
     return settings
 
 
+def refuse_own_files(settings: Settings, target: Path) -> None:
+    """Refuse to write where the store itself lives."""
+    url = make_url(settings.database_url)
+    wanted = target.resolve()
+    own = [settings.key_path.resolve(), (settings.data_path / "spool").resolve()]
+    if url.get_backend_name() == "sqlite" and url.database:
+        database = Path(url.database).resolve()
+        own.append(database.with_name(f"{database.name}-writers"))
+        own += [database.with_name(f"{database.name}{suffix}") for suffix in ("", "-wal", "-shm")]
+    if any(wanted == path or path in wanted.parents for path in own):
+        fail(f"`{target}` belongs to the store itself")
+
+
 def author() -> str:
     """Return who uses the command."""
     try:

@@ -32,6 +32,7 @@ from policy_engine.model.errors import (
     PolicyExistsError,
     PreconditionError,
     StateError,
+    StoreUnavailableError,
     UnknownDecisionError,
     UnknownPolicyError,
     UnknownRevisionError,
@@ -140,11 +141,13 @@ def _explain(error: Exception) -> Reply:
         return problem(status, detail, request.path)._replace(headers=tuple(allowed))
     for kind, status in _STATUS.items():
         if isinstance(error, kind):
-            reply = problem(status, str(error), request.path, getattr(error, "errors", ()))
+            detail = _AWAY if isinstance(error, StoreUnavailableError) else str(error)
+            reply = problem(status, detail, request.path, getattr(error, "errors", ()))
             return reply._replace(headers=RETRY) if status == HTTPStatus.SERVICE_UNAVAILABLE else reply
     raise error
 
 
+_AWAY = "the database is away: nothing was changed, unless it went away in the moment of the commit; try again"
 _DETAILS = {
     HTTPStatus.NOT_FOUND: "there is nothing at this path",
     HTTPStatus.METHOD_NOT_ALLOWED: "this path does not take this method",

@@ -18,6 +18,11 @@ from policy_engine.service import Caller, PolicyService
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 PolicyType = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 
+MAX_SYNC_BATCH = 1000
+"""How many decisions one answer may wait for to reach the disk."""
+
+_AT_ONCE = " when they are to be on the disk before the answer"
+
 MAX_EXPLAINED_RULES = 200_000
 """How many rules one batch may have explained: the traces would not fit into memory otherwise."""
 
@@ -102,7 +107,7 @@ class CheckEndpoints:
             request = _decode_batch(body)
         except msgspec.DecodeError as error:
             raise decoding_problem(error) from None
-        self._check_size(request)
+        self._check_size(request, caller)
         fields = _fields(query.get("fields"), request.fields)
         revision = self._service.revision
         decisions = self._service.check_many(
@@ -124,11 +129,15 @@ class CheckEndpoints:
         }
         return Reply(200, _encode(answer))
 
-    def _check_size(self, request: BatchRequest) -> None:
+    def _check_size(self, request: BatchRequest, caller: Caller) -> None:
         limit = self._service.settings.max_batch
+        is_sync = caller.sync or self._service.settings.decision_log == "sync"
+        if is_sync:
+            limit = min(limit, MAX_SYNC_BATCH)
         if len(request.contexts) > limit:
             place = Diagnostic(
-                pointer="/contexts", detail=f"{len(request.contexts)} contexts; at most {limit} are taken"
+                pointer="/contexts",
+                detail=f"{len(request.contexts)} contexts; at most {limit} are taken{_AT_ONCE if is_sync else ''}",
             )
             raise ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(place), [place])
         kind = self._service.revision.program.types.get(request.policy_type)

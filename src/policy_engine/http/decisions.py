@@ -11,12 +11,24 @@ from flask import Blueprint, Response, request
 
 from policy_engine.http.bodies import access, invalid, json_response, service, whole_number
 from policy_engine.http.problem import ProblemError
+from policy_engine.language.suggest import did_you_mean
 from policy_engine.store.decisions import MAX_PAGE, DecisionQuery, LoggedDecision
 from policy_engine.store.position import WRITER_BITS
 
 decisions = Blueprint("decisions", __name__)
 
 _PAGE = 100
+_PARAMETERS = (
+    "start_time",
+    "end_time",
+    "policy_type",
+    "component",
+    "client",
+    "result",
+    "policy_id",
+    "cursor",
+    "limit",
+)
 _END_OF_TIME = (1 << 63 - WRITER_BITS) - 1
 """What lies later than the last position there can be is that late."""
 
@@ -37,6 +49,9 @@ def list_decisions() -> Response:
     """Logged decisions, newest first; filters `start_time`, `end_time`, `policy_type`, `component`, `client`, `result`
     and `policy_id`; `cursor` goes on where a page ended, `limit` bounds it.
     """  # noqa: D205 - the summary becomes one line of the reference
+    for name in request.args:
+        if name not in _PARAMETERS:
+            raise invalid(name, f"there is no parameter `{name[:40]}`", did_you_mean(name, _PARAMETERS))
     query = DecisionQuery(
         start=_moment("start_time"),
         end=_moment("end_time"),

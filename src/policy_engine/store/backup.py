@@ -28,9 +28,11 @@ from policy_engine.store.ledger import register_writer, start_chain
 from policy_engine.store.migrate import migrate
 from policy_engine.store.position import Positions
 from policy_engine.store.revisions import Revision, announce
-from policy_engine.store.seat import take_seat
+from policy_engine.store.seat import is_in_use, take_seat
 
 _ROWS = 1000
+_HEADER_BYTES = 20
+_WAL_MODE = b"\x02\x02"
 _PAGES = 2000
 
 Progress = Callable[[int, int], None]
@@ -147,12 +149,14 @@ def restore(
     """
     if not source.is_file():
         raise StateError(f"there is no backup `{source}`")
+    _check_file(source)
     engine = create_engine("sqlite://", creator=lambda: _read_only(source))
     try:
         migrate(database)
         with engine.connect() as reader, database.write() as writer:
             serialise(writer)
-            _check(reader, writer, tenant, source, replace=replace)
+            if _check(reader, writer, tenant, source, replace=replace) and is_in_use(database):
+                raise StateError("a service uses the store: stop it before another store takes its place")
             return _Restoration(reader, writer, tenant).run(database, keys, author, progress)
     except (DBAPIError, FencedError, TypeError, ValueError) as error:
         raise StateError(f"`{source}` is not a whole backup; nothing was restored") from error
@@ -164,7 +168,17 @@ def _read_only(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1", uri=True)
 
 
-def _check(reader: Connection, writer: Connection, tenant: str, source: Path, *, replace: bool) -> None:
+def _check_file(source: Path) -> None:
+    """Refuse what is not a file that `back_up` wrote: a copy of a database in use is not whole without its log."""
+    with source.open("rb") as file:
+        header = file.read(_HEADER_BYTES)
+    log = source.with_name(f"{source.name}-wal")
+    if header[18:20] == _WAL_MODE or (log.exists() and log.stat().st_size):
+        raise StateError(f"`{source}` is a copy of a database, not a backup: make one with `policy-engine backup`")
+
+
+def _check(reader: Connection, writer: Connection, tenant: str, source: Path, *, replace: bool) -> bool:
+    """Refuse what cannot be restored; return whether it would turn the store into another one."""
     try:
         backed_up = reader.execute(select(schema.store.c.store_id).where(schema.store.c.tenant == tenant)).scalar()
     except DBAPIError as error:
@@ -172,8 +186,11 @@ def _check(reader: Connection, writer: Connection, tenant: str, source: Path, *,
     if backed_up is None:
         raise StateError(f"`{source}` is not a backup of a store")
     present = writer.execute(select(schema.store.c.store_id).where(schema.store.c.tenant == tenant)).scalar()
+    if reader.execute(select(func.max(schema.revision.c.number))).scalar() is None:
+        raise StateError(f"`{source}` is not a whole backup: it holds no revision")
     if present is not None and present != backed_up and not replace:
         raise StateError(f"`{source}` is a backup of another store than the one in this database")
+    return present is not None and present != backed_up
 
 
 class _Restoration:

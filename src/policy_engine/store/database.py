@@ -5,6 +5,7 @@ What is committed has reached the disk. A reader sees one state. Of two transact
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import sys
 import time
@@ -64,9 +65,9 @@ class Database:
             parsed = make_url(url)
         except ArgumentError as error:
             raise StateError("the database URL is not one such as `sqlite:///data/policy-engine.db`") from error
-        self.url = parsed.render_as_string(hide_password=True)
+        self.url = parsed.set(query={}).render_as_string(hide_password=True)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
-        self.path = Path(parsed.database) if self.is_sqlite and parsed.database else None
+        self.path = Path(parsed.database).resolve() if self.is_sqlite and parsed.database else None
         try:
             self.engine = self._sqlite(parsed, busy_seconds) if self.is_sqlite else _postgresql(parsed)
         except (ImportError, NoSuchModuleError) as error:
@@ -77,6 +78,8 @@ class Database:
             raise StateError("an SQLite database needs a file: `sqlite:///data/policy-engine.db`")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            if not self.path.exists():  # what is in it is for its owner alone; its log takes over the mode
+                os.close(os.open(self.path, os.O_CREAT | os.O_WRONLY, 0o600))
         except OSError as error:
             raise StateError(f"cannot use the data directory `{self.path.parent}`: {error.strerror}") from error
         engine = create_engine(

@@ -17,18 +17,19 @@ import msgspec
 from sqlalchemy import BigInteger, ColumnElement, Connection, and_, bindparam, func, or_, select
 
 from policy_engine.ids import SequenceIds
-from policy_engine.model.errors import UnknownDecisionError
+from policy_engine.model.errors import BusyError, UnknownDecisionError
 from policy_engine.model.record import LogEntry
 from policy_engine.store import schema
 from policy_engine.store.batch import pair_term, result_term
 from policy_engine.store.database import Database
-from policy_engine.store.encode import MAX_ITEMS_A_ROW, decode_entries
+from policy_engine.store.encode import MAX_ITEMS_A_ROW, decode_entries, may_name
 from policy_engine.store.position import MAX_WRITERS, position_at, step, vector_of, writer_of
 from policy_engine.store.redact import places
 from policy_engine.store.subjects import MARK, Subject, by_pseudonym, find, pseudonym_in, unseal
 from policy_engine.store.terms import may_hold, term
 
 MAX_PAGE = 1000
+LOOKUP_SECONDS = 0.2
 SCAN_SECONDS = 0.05
 """After this long a page ends where it is, with a cursor to go on from: no query keeps others waiting."""
 
@@ -144,6 +145,7 @@ class DecisionLog:
 
         Raises:
             UnknownDecisionError: There is none of that id.
+            BusyError: It takes too long to find out.
             StoreUnavailableError: The database is away.
         """
         try:
@@ -168,8 +170,12 @@ class DecisionLog:
             table.c.position < _moment(moment + width),
             or_(table.c.count > 1, named),
         )
+        deadline = time.monotonic() + LOOKUP_SECONDS
         for position, count, body in connection.execute(query.order_by(table.c.position)):
-            yield from decode_entries(position, count, bytes(body))
+            if may_name(count, bytes(body), identity):
+                yield from decode_entries(position, count, bytes(body))
+            if time.monotonic() > deadline:
+                raise BusyError("there are too many batches of that time to look through at once; page through the log")
 
     # Cursors
 

@@ -21,7 +21,7 @@ from policy_engine.store.position import (
     MAX_WRITERS,
     decode_cursor,
     encode_cursor,
-    microseconds_of,
+    position_at,
     step,
     vector_at,
     writer_of,
@@ -255,10 +255,9 @@ class EventLog:
         if position is None:
             return None
         writers = {self._writer.number, *(end.writer for end in ends)}
-        if (
-            microseconds_of(position) > time_ns() // 1000 + _CLOCK_SKEW_MICROSECONDS
-            or writer_of(position) not in writers
-        ):
+        # The clock may have been set back, so what is there already counts as well as what time it is.
+        latest = max(position_at(time_ns() // 1000), self._writer.readable_until, *(end.head for end in ends), 0)
+        if position > step(latest, _CLOCK_SKEW_MICROSECONDS) or writer_of(position) not in writers:
             return None
         return vector_at(position, writers)
 

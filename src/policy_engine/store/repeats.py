@@ -16,6 +16,7 @@ from policy_engine.store.faults import Fault, Faults
 from policy_engine.store.position import writer_of
 from policy_engine.store.raw import is_number, rows
 from policy_engine.store.revisions import Revision
+from policy_engine.store.subjects import unseal
 from policy_engine.store.terms import pack
 
 UNREADABLE = (msgspec.MsgspecError, zlib.error, ValueError, RecursionError)
@@ -191,3 +192,12 @@ def _digest(document: Any) -> str:
     if document is None:
         return ""
     return sha256(document).hexdigest() if type(document) is bytes else "-"
+
+
+def check_subjects(connection: Connection, tenant: str, faults: Faults) -> None:
+    """Check that each subject has the name that its pseudonym was made from: it says whom decisions are about."""
+    table = schema.subject
+    for name, key, pseudonym in rows(connection, table, table.c.tenant == tenant):
+        sound = type(name) is str and type(key) is bytes and type(pseudonym) is str
+        if not sound or unseal(key, pseudonym) != name:
+            faults.add(Fault(what="column", text=f"the subject `{pseudonym}` was altered: its name is another one"))

@@ -37,6 +37,38 @@ def take_seat(database: Database, *, wanted: int | None = None) -> Seat:
     return _file_seat(database.path, order) if database.path else _database_seat(database, order)
 
 
+def is_in_use(database: Database) -> bool:
+    """Whether some process has a seat, that is, may write.
+
+    Raises:
+        StoreUnavailableError: The database is away.
+        StateError: The files of the seats cannot be looked at.
+    """
+    if database.path is None:
+        query = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = :class")
+        with database.read() as connection:
+            return bool(connection.execute(query, {"class": _LOCK_CLASS}).scalar_one())
+    try:
+        return any(_is_locked(path) for path in _directory(database.path).glob("[0-9]*"))
+    except OSError as error:
+        raise StateError(f"cannot look at `{_directory(database.path)}`: {error.strerror}") from error
+
+
+def _directory(database: Path) -> Path:
+    return database.with_name(f"{database.name}-writers")
+
+
+def _is_locked(path: Path) -> bool:
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 class _FileSeat:
     """A locked file beside the SQLite database."""
 
@@ -51,7 +83,7 @@ class _FileSeat:
 
 
 def _file_seat(database: Path, order: list[int]) -> Seat:
-    directory = database.with_name(f"{database.name}-writers")
+    directory = _directory(database)
     try:
         directory.mkdir(exist_ok=True)
         for number in order:

@@ -21,7 +21,7 @@ from policy_engine.store.faults import Fault, Faults, What
 from policy_engine.store.keys import PublicKey
 from policy_engine.store.position import MAX_WRITERS, writer_of
 from policy_engine.store.raw import any_text, is_number, rows
-from policy_engine.store.repeats import READERS, UNREADABLE, Documents, Index, Said
+from policy_engine.store.repeats import READERS, UNREADABLE, Documents, Index, Said, check_subjects
 from policy_engine.store.signed import Heads, Key, Signed, open_exported, read_keys
 from policy_engine.store.walk import Ends, Row, Stated, Walk
 
@@ -91,6 +91,7 @@ class _Verification:
         for stream in schema.STREAMS:
             self._follow(stream, signed, ends)
         self._documents.finish()
+        check_subjects(self._connection, self._tenant, self._faults)
         self._progress(self._total, self._total)
         return Report(
             ok=not self._faults.count,

@@ -299,7 +299,7 @@ class Writer:
             return
         if self._attempts == _ATTEMPTS:
             log.warning("%s; what is recorded goes to the spool", error)
-        self._told("store_unavailable", str(error))
+        self._told("store_unavailable", "the database is away; the log says why")
         try:
             self._spool.add([encode_record(record) for record in self._unwritten])
         except SpoolFullError:
