@@ -35,16 +35,16 @@ class Services:
 
     def stop(self) -> None:
         for running in self._started:
-            kill(running)
-            wait_until_gone(running)
+            if running.process.poll() is None:  # else its number may be that of somebody else's processes by now
+                kill(running)
+                wait_until_gone(running)
 
 
 def kill(running: Running) -> float:
     """Kill a service, the parent and its workers at once; return when, on the monotonic clock."""
-    group = running.process.pid
+    assert running.process.poll() is None
     moment = time.monotonic()
-    with suppress(ProcessLookupError):
-        os.killpg(group, SIGKILL)
+    os.killpg(running.process.pid, SIGKILL)
     running.process.wait()
     return moment
 
