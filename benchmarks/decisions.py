@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -126,6 +127,8 @@ def _measure_with(report: Report, case: Case, store: Store, *, quick: bool) -> N
     answers = [own_decide(request) for request in requests]
     _check_mix(case.name, answers)
     peers = list(_loaded(case, requests, answers))
+    gc.collect()
+    gc.freeze()  # as the service does with its programs; and what peers hold is not ours to collect
     own = microseconds(own_decide, requests, repeats=repeats)
     report.add(f"{case.name}: decide", own, "us")
     lists = [case.draw(500 if quick else 3000, 1 + number) for number in range(1 + repeats)]

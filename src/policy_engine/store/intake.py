@@ -108,8 +108,10 @@ class Intake:
             BusyError: The queue stayed full, or what was to be stored at once was not stored in time.
         """
         count = len(checked)
+        if count == 1 and not sync and self._record_one(checked, source, represents):
+            return
         signal = Signal() if sync else None
-        with self._mutex:  # the lock itself: this is the hot path
+        with self._mutex:
             if self._closed:
                 raise BusyError("the decision log is closed: nothing was recorded of this check")
             if self._queued and self._queued + count > self._capacity:
@@ -133,6 +135,20 @@ class Intake:
                 raise BusyError("the decision was made, but not written to the disk in time")
         elif self._queued >= MAX_BATCH_ITEMS:
             self.wake.set()
+
+    def _record_one(self, checked: Sequence[Checked], source: str | None, represents: int) -> bool:
+        """Take one decision if there is room for it: the common case, and the hot path."""
+        with self._mutex:
+            if self._closed or self._queued >= self._capacity:
+                return False
+            last = self._positions.take()
+            self.rings.decisions.append(last, checked[0])
+            if self.keeps_decisions:
+                self._decisions.append(Pending(last, checked, source, represents, None))
+                self._queued += 1
+        if self._queued >= MAX_BATCH_ITEMS:
+            self.wake.set()
+        return True
 
     def _fits(self, count: int) -> bool:
         return not self._queued or self._queued + count <= self._capacity
