@@ -46,7 +46,7 @@ class Follower:
                 self._wait_for_notice()
             try:
                 self._look()
-            except Exception:
+            except Exception:  # a process that stops following would answer from old policies for good
                 log.exception("following other processes failed; it goes on")
         self._drop()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, delete, func, select, update
@@ -143,8 +143,3 @@ def _signed(store: Store, transaction: Transaction, removed: Removed, writers: I
 def shrink(store: Store) -> None:
     """Give freed space back to the file system."""
     store.database.shrink()
-
-
-def total(removed: Sequence[Removed]) -> int:
-    """Return how many entries several steps removed."""
-    return sum(step.entries for step in removed)
