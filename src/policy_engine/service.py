@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
+
+import msgspec
 
 from policy_engine.activation import Activation, check_digest, read_stored
 from policy_engine.config import Settings
@@ -63,6 +65,16 @@ class Caller(NamedTuple):
 
 
 SELF = Caller()
+
+
+class Answer(NamedTuple):
+    """A decision, and the same as JSON."""
+
+    decision: Decision
+    body: bytes
+
+
+_encode = msgspec.json.Encoder().encode
 
 
 class PolicyService:
@@ -187,11 +199,25 @@ class PolicyService:
             OutdatedError: What is in force here is older than the caller demands.
             BusyError: The decision could not be remembered in time.
         """
+        return self.answer(policy_type, context, at=at, explain=explain, request_id=request_id, caller=caller).decision
+
+    def answer(
+        self,
+        policy_type: str,
+        context: dict[str, Any],
+        *,
+        at: datetime | str | None = None,
+        explain: bool = False,
+        request_id: str | None = None,
+        caller: Caller = SELF,
+    ) -> Answer:
+        """Decide as `check` does, and return the decision as it is sent too: it is encoded once, also for the log."""
         if caller.min_version:
             self._demand(caller.min_version)
         checked = self.engine.evaluate(policy_type, context, at=at, explain=explain, request_id=request_id)
-        self._remember((checked,), caller)
-        return checked.decision
+        body = _encode(checked.decision)
+        self._remember((checked,), (body,), caller)
+        return Answer(checked.decision, body)
 
     def check_many(
         self,
@@ -212,7 +238,7 @@ class PolicyService:
             self._demand(caller.min_version)
         checked = self.engine.evaluate_many(policy_type, contexts, at=at, explain=explain, request_id=request_id)
         if checked:
-            self._remember(checked, caller)
+            self._remember(checked, None, caller)
         return [item.decision for item in checked]
 
     def _demand(self, version: int) -> None:
@@ -220,13 +246,14 @@ class PolicyService:
         if self.revision.version < version:
             raise OutdatedError(version, self.revision.version)
 
-    def _remember(self, checked: tuple[Checked, ...] | list[Checked], caller: Caller) -> None:
+    def _remember(self, checked: Sequence[Checked], bodies: Sequence[bytes] | None, caller: Caller) -> None:
         represents = 1
         if not caller.trusted and caller.source is not None:
             represents = self._quota.represents(caller.source, len(checked))
             if not represents:
                 return
-        self.store.writer.record_decisions(checked, caller.source, represents, sync=caller.sync or self._log_all)
+        is_sync = caller.sync or self._log_all
+        self.store.writer.record_decisions(checked, caller.source, represents, bodies=bodies, sync=is_sync)
 
     def _quota_exceeded(self, source: str) -> None:
         self.events.record(
@@ -245,6 +272,7 @@ class PolicyService:
     def _follow(self) -> None:
         try:
             self._activation.catch_up()
+            self.store.writer.notice_erasures()
         except StateError as error:
             log.debug("cannot follow: %s", error)
         if time.monotonic() >= self._next_retention:

@@ -50,15 +50,13 @@ class Stored:
     def logged(self, since: int = 0) -> Counter[str]:
         """How often each decision is in the log."""
         table = schema.decision
-        query = select(table.c.position, table.c["count"], table.c.body).where(
+        query = select(table.c.position, table.c.body).where(
             table.c.tenant == DEFAULT_TENANT, table.c.position >= since
         )
         with self._read() as connection:
             rows = connection.execute(query).all()
         return Counter(
-            entry.decision.decision_id
-            for position, number, body in rows
-            for _, entry in decode_entries(position, number, bytes(body))
+            entry.decision.decision_id for position, body in rows for _, entry in decode_entries(position, bytes(body))
         )
 
     def event_ids(self, after: int) -> set[str]:
@@ -70,12 +68,12 @@ class Stored:
             query = select(event.c.position).where(event.c.tenant == DEFAULT_TENANT, event.c.position > after)
             found.update(ids.text(position) for position in connection.execute(query).scalars())
             rows = connection.execute(
-                select(decision.c.position, decision.c["count"], decision.c.body).where(
+                select(decision.c.position, decision.c.body).where(
                     decision.c.tenant == DEFAULT_TENANT, decision.c.position > after
                 )
             ).all()
-        for position, number, body in rows:
-            found.update(ids.text(place) for place, _ in decode_entries(position, number, bytes(body)))
+        for position, body in rows:
+            found.update(ids.text(place) for place, _ in decode_entries(position, bytes(body)))
         return found
 
     def faults(self) -> list[str]:

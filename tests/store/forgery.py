@@ -77,9 +77,15 @@ def cut_back(connection: Connection, stated: Checkpoint) -> None:
 
 
 def rebuild_index(connection: Connection) -> None:
-    """Make the index of decisions anew, a row for each decision."""
+    """Make the index of decisions anew, a row for each of theirs."""
     connection.execute(delete(schema.block))
     for row in connection.execute(select(schema.decision)).all():
         terms = pack(READERS["decision"](bytes(row.body)).terms)
-        values = {"tenant": DEFAULT_TENANT, "first": row.position, "last": row.position, "count": 1, "terms": terms}
+        values = {
+            "tenant": DEFAULT_TENANT,
+            "first": row.position,
+            "last": row.position,
+            "count": row._mapping["count"],
+            "terms": terms,
+        }
         connection.execute(insert(schema.block).values(values))

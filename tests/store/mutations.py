@@ -18,7 +18,7 @@ Mutation: TypeAlias = Callable[[Connection, Random], str]
 """Alters something and says what."""
 
 SEARCHED = {
-    "decision": ("count", "allowed", "violated", "type", "component", "client", "policy"),
+    "decision": ("count", "terms"),
     "event": ("type",),
     "revision": ("number", "digest", "language_version"),
 }
@@ -326,9 +326,9 @@ IN_SQLITE: Mapping[str, Mutation] = {
         "UPDATE event SET hash = hex(hash)",
         "UPDATE event SET type = CAST(x'ff' AS TEXT)",
         "UPDATE event SET type = CAST(type AS BLOB)",
-        "UPDATE decision SET allowed = 2",
-        "UPDATE decision SET violated = 'no'",
-        "UPDATE decision SET client = 1.5",
+        "UPDATE decision SET count = 1.5",
+        "UPDATE decision SET count = CAST(count AS TEXT) || 'x'",
+        "UPDATE decision SET terms = hex(terms)",
         "UPDATE event SET seq = 'first'",
         "UPDATE event SET position = 'first'",
         "UPDATE event SET position = -position",

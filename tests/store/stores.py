@@ -167,7 +167,7 @@ class Content:
 
     def entries(self) -> list[tuple[int, LogEntry]]:
         """Return the decision log, oldest first."""
-        return [entry for row in self.rows("decision") for entry in decode_entries(row.position, row.items, row.body)]
+        return [entry for row in self.rows("decision") for entry in decode_entries(row.position, row.body)]
 
     def decision_ids(self) -> list[str]:
         return [entry.decision.decision_id for _, entry in self.entries()]

@@ -21,6 +21,7 @@ from policy_engine.store.chain import entry_hash
 from policy_engine.store.change import Transaction
 from policy_engine.store.database import Database
 from policy_engine.store.decisions import DecisionQuery
+from policy_engine.store.encode import MAX_ITEMS_A_ROW
 from policy_engine.store.opened import Store
 from policy_engine.store.options import DEFAULT_TENANT
 from policy_engine.store.position import writer_of
@@ -76,7 +77,7 @@ def test_what_waits_is_committed_together(stores: Stores) -> None:
     assert Content(stores.url).rows("decision") == []
     store.start()
     until(lambda: bool(Content(stores.url).rows("decision")), "the first commit")
-    assert len(Content(stores.url).rows("decision")) == 50
+    assert [row.items for row in Content(stores.url).rows("decision")] == [50]
 
 
 def test_sync_returns_when_the_decision_is_in_the_database(stores: Stores) -> None:
@@ -132,17 +133,16 @@ def test_nothing_is_taken_any_more_after_stop(stores: Stores) -> None:
     assert len(Content(stores.url).rows("decision")) == 1
 
 
-@pytest.mark.parametrize("count", [2, 1000, 1001, 2500])
-def test_decisions_made_together_become_rows_of_up_to_a_thousand(stores: Stores, count: int) -> None:
+@pytest.mark.parametrize("count", [2, 128, 129, 1000])
+def test_decisions_made_together_become_full_rows(stores: Stores, count: int) -> None:
     store = stores()
     made = batch(count)
     store.writer.record_decisions(made, "somebody", 3)
     stores.stop()
     content = Content(stores.url)
     assert content.decision_ids() == ids_of(made)
-    assert [row.items for row in content.rows("decision")] == [1000] * (count // 1000) + [count % 1000] * bool(
-        count % 1000
-    )
+    rest = [count % MAX_ITEMS_A_ROW] * bool(count % MAX_ITEMS_A_ROW)
+    assert [row.items for row in content.rows("decision")] == [MAX_ITEMS_A_ROW] * (count // MAX_ITEMS_A_ROW) + rest
     assert {(entry.source, entry.represents) for _, entry in content.entries()} == {("somebody", 3)}
     content.check_chains()
 

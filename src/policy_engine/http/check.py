@@ -96,10 +96,10 @@ class CheckEndpoints:
     def _answer(
         self, policy_type: str, request: CheckRequest | LegacyCheckRequest, request_id: str | None, caller: Caller
     ) -> Reply:
-        decision = self._service.check(
+        decision, body = self._service.answer(
             policy_type, request.context, at=request.at, explain=request.explain, request_id=request_id, caller=caller
         )
-        return Reply(200, _encode(decision), request_id=decision.request_id)
+        return Reply(200, body, request_id=decision.request_id)
 
     def check_batch(self, body: bytes, query: Mapping[str, str], request_id: str | None, caller: Caller) -> Reply:
         """Decide many requests of one type by one revision; `fields` picks what comes back of each decision."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from itertools import chain
 from typing import Any
 
@@ -14,10 +13,12 @@ from policy_engine.model.errors import PolicyEngineError
 from policy_engine.store import schema
 from policy_engine.store.chain import Link, follow
 from policy_engine.store.position import writer_of
-from policy_engine.store.terms import NONE, pack, term, unpack
+from policy_engine.store.terms import pack, unpack
 
-BLOCK_ROWS = 1000
-_ROWS_A_STATEMENT = (256, 32, 4, 1)
+BLOCK_ITEMS = 1000
+"""How many decisions a block takes in before the next one begins."""
+
+_ROWS_A_STATEMENT = 64
 
 
 class FencedError(PolicyEngineError):
@@ -34,11 +35,11 @@ class Block:
         self.terms = set(terms)
         self.stored = count > 0
 
-    def add(self, position: int, terms: Iterable[int]) -> None:
+    def add(self, position: int, items: int, terms: Iterable[int]) -> None:
         """Take a row in."""
         self.first = self.first or position
         self.last = position
-        self.count += 1
+        self.count += items
         self.terms.update(terms)
 
     def copy(self) -> Block:
@@ -72,13 +73,13 @@ class Batch:
         link = self.links[stream] = follow(self.links[stream], position, body, items)
         self._rows[stream].append((self.tenant, position, *columns, link.seq, body, link.hash))
 
-    def append_decision(self, position: int, body: bytes, columns: tuple[Any, ...], terms: Iterable[int]) -> None:
-        """Append to the decision log and take its terms into the index; `columns` begins with the number of items."""
-        self.append("decision", position, body, columns, columns[0])
-        if self.block.count >= BLOCK_ROWS:
+    def append_decisions(self, position: int, body: bytes, items: int, terms: set[int]) -> None:
+        """Append a row to the decision log and take its terms into the index."""
+        self.append("decision", position, body, (items, pack(terms)), items)
+        if self.block.count >= BLOCK_ITEMS:
             self._blocks.append(self.block)
             self.block = Block()
-        self.block.add(position, terms)
+        self.block.add(position, items, terms)
 
     @property
     def appended(self) -> int:
@@ -152,49 +153,9 @@ def open_block(connection: Connection, tenant: str, writer: int, link: Link) -> 
     first, last, count, terms = row
     return (
         Block()
-        if count >= BLOCK_ROWS or writer_of(first) != writer
+        if count >= BLOCK_ITEMS or writer_of(first) != writer
         else Block(first, last, count, unpack(bytes(terms)))
     )
-
-
-def decision_terms(
-    *, allowed: bool, type_: str, component: str | None, client: str | None, policy: str | None
-) -> tuple[tuple[int, int, int, int], tuple[int, ...]]:
-    """Return the columns of a decision that are searched, and all its terms for the index."""
-    first, second, last, terms = _shared_terms(allowed, type_, component, policy)
-    number, pair = _client_terms(allowed, client)
-    if number == NONE:
-        return (first, second, NONE, last), terms
-    return (first, second, number, last), (*terms, number, pair)
-
-
-@lru_cache(maxsize=1 << 12)
-def _shared_terms(
-    allowed: bool,  # noqa: FBT001 - part of the key
-    type_: str,
-    component: str | None,
-    policy: str | None,
-) -> tuple[int, int, int, tuple[int, ...]]:
-    columns = (term("type", type_), term("component", component), term("policy", policy))
-    result = result_term(allowed=allowed)
-    singles = tuple(number for number in columns if number != NONE)
-    return *columns, (*singles, result, *(pair_term(number, result) for number in singles))
-
-
-@lru_cache(maxsize=1 << 16)
-def _client_terms(allowed: bool, client: str | None) -> tuple[int, int]:  # noqa: FBT001 - part of the key
-    number = term("client", client)
-    return number, pair_term(number, result_term(allowed=allowed))
-
-
-def result_term(*, allowed: bool) -> int:
-    """Return the term of a result."""
-    return term("result", "allow" if allowed else "deny")
-
-
-def pair_term(one: int, other: int) -> int:
-    """Return the term of two terms in the same decision."""
-    return ((one * 0x9E37_79B1 ^ other) & 0x7FFF_FFFF) or 1
 
 
 def insert_rows(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -206,16 +167,13 @@ def insert_rows(connection: Connection, table: Table, rows: Sequence[tuple[Any, 
     # long while other threads are busy.
     one = f"({','.join('?' * len(table.c))})"
     names = ",".join(column.name for column in table.c)
-    start = 0
-    for size in _ROWS_A_STATEMENT:
-        statement = f"INSERT INTO {table.name} ({names}) VALUES {','.join([one] * size)}"  # noqa: S608 - nothing of a caller's
-        while len(rows) - start >= size:
-            values = tuple(chain.from_iterable(rows[start : start + size]))
-            try:
-                connection.exec_driver_sql(statement, values)
-            except IntegrityError as error:
-                raise FencedError(f"entries of `{table.name}` are there already") from error
-            start += size
+    for start in range(0, len(rows), _ROWS_A_STATEMENT):
+        part = rows[start : start + _ROWS_A_STATEMENT]
+        statement = f"INSERT INTO {table.name} ({names}) VALUES {','.join([one] * len(part))}"  # noqa: S608 - nothing of a caller's
+        try:
+            connection.exec_driver_sql(statement, tuple(chain.from_iterable(part)))
+        except IntegrityError as error:
+            raise FencedError(f"entries of `{table.name}` are there already") from error
 
 
 _COPY_TYPES = {

@@ -14,19 +14,18 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import BigInteger, ColumnElement, Connection, and_, bindparam, func, or_, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, bindparam, select
 
 from policy_engine.ids import SequenceIds
 from policy_engine.model.errors import BusyError, UnknownDecisionError
 from policy_engine.model.record import LogEntry
 from policy_engine.store import schema
-from policy_engine.store.batch import pair_term, result_term
 from policy_engine.store.database import Database
-from policy_engine.store.encode import MAX_ITEMS_A_ROW, decode_entries, may_name
+from policy_engine.store.encode import MAX_SPAN, decode_entries, entries_naming
 from policy_engine.store.position import MAX_WRITERS, position_at, step, vector_of, writer_of
 from policy_engine.store.redact import places
 from policy_engine.store.subjects import MARK, Subject, by_pseudonym, find, pseudonym_in, unseal
-from policy_engine.store.terms import may_hold, term
+from policy_engine.store.terms import holds, may_hold, pair_term, result_term, term
 
 MAX_PAGE = 1000
 LOOKUP_SECONDS = 0.2
@@ -34,6 +33,7 @@ SCAN_SECONDS = 0.05
 """After this long a page ends where it is, with a cursor to go on from: no query keeps others waiting."""
 
 _BLOCKS_AT_ONCE = 64
+_ROWS_AT_ONCE = 8
 _LOOKUP_MICROSECONDS = 60_000_000
 _FIRST_LOOKUP_MICROSECONDS = 1_000_000
 _LAST = (1 << 63) - 1
@@ -93,13 +93,11 @@ class _Filter(NamedTuple):
     """A query in numbers.
 
     Attributes:
-        terms: What a block must hold for it to be worth looking into.
-        columns: What a row must hold, but for rows of several items.
+        terms: What a block, and then a row, must hold for it to be worth looking into.
         client: The pseudonym.
     """
 
     terms: tuple[int, ...]
-    columns: tuple[ColumnElement[bool], ...]
     query: DecisionQuery
     client: str | None
 
@@ -163,19 +161,16 @@ class DecisionLog:
     def _near(self, connection: Connection, identity: str, moment: int, width: int) -> Iterator[tuple[int, LogEntry]]:
         """Yield decisions that were made around a time and may have an id, which tells when it was made."""
         table = schema.decision
-        named = _contains(table.c.body, identity.encode(), connection.dialect.name)
-        query = select(table.c.position, table.c.count, table.c.body).where(
+        query = select(table.c.position, table.c.body).where(
             table.c.tenant == self._tenant,
             table.c.position >= _moment(moment),
             table.c.position < _moment(moment + width),
-            or_(table.c.count > 1, named),
         )
         deadline = time.monotonic() + LOOKUP_SECONDS
-        for position, count, body in connection.execute(query.order_by(table.c.position)):
-            if may_name(count, bytes(body), identity):
-                yield from decode_entries(position, count, bytes(body))
+        for position, body in connection.execute(query.order_by(table.c.position)):
+            yield from entries_naming(position, bytes(body), identity)
             if time.monotonic() > deadline:
-                raise BusyError("there are too many batches of that time to look through at once; page through the log")
+                raise BusyError("there are too many decisions of that time to look through; page through the log")
 
     # Cursors
 
@@ -205,7 +200,6 @@ class DecisionLog:
 
     def _filter(self, connection: Connection, query: DecisionQuery) -> _Filter | None:
         """Return the filter for a query, None when nothing can match it."""
-        table = schema.decision
         client = query.client
         if client is not None and not client.startswith(MARK):
             subject = find(connection, self._tenant, client)
@@ -213,14 +207,11 @@ class DecisionLog:
                 return None
             client = subject.pseudonym
         named = {"type": query.policy_type, "component": query.component, "client": client, "policy": query.policy_id}
-        numbers = {kind: term(kind, value) for kind, value in named.items() if value is not None}
-        columns: list[ColumnElement[bool]] = [table.c[kind] == number for kind, number in numbers.items()]
-        terms = list(numbers.values())
+        terms = [term(kind, value) for kind, value in named.items() if value is not None]
         if query.allowed is not None:
-            columns.append(table.c.allowed == query.allowed)
             result = result_term(allowed=query.allowed)
-            terms += [result, *(pair_term(number, result) for number in numbers.values())]
-        return _Filter(tuple(terms), tuple(columns), query, client)
+            terms = [result, *terms, *(pair_term(number, result) for number in terms)]
+        return _Filter(tuple(terms), query, client)
 
     def _scan(
         self, connection: Connection, wanted: _Filter, place: _Place, limit: int
@@ -283,12 +274,11 @@ class DecisionLog:
             position <= min(block.last, place.seen.get(writer, 0)),
             position.op("&")(MAX_WRITERS - 1) == writer,
         ]
-        if wanted.columns:
-            conditions.append(or_(table.c.count > 1, and_(*wanted.columns)))
+        conditions += [holds(table.c.terms, number) for number in wanted.terms]
         found: list[tuple[int, LogEntry]] = []
         entries = concatenated.from_iterable(
-            reversed(decode_entries(at, count, bytes(body)))
-            for at, count, body in _rows(connection, conditions, _end_of_rows(place.below), limit)
+            reversed(decode_entries(at, bytes(body)))
+            for at, body in _rows(connection, conditions, _end_of_rows(place.below))
         )
         for at, entry in entries:
             if low <= at < place.below and _matches(entry, wanted):
@@ -343,34 +333,26 @@ def _moment(microseconds: int) -> int:
 
 
 def _end_of_rows(below: int) -> int:
-    """Return above which position no row holds items below one: a row of many items stands at the last of them."""
-    return min(step(below, MAX_ITEMS_A_ROW), _LAST)
+    """Return above which position no row holds items below one: a row stands at the last of its items."""
+    return min(step(below, MAX_SPAN), _LAST)
 
 
-def _rows(
-    connection: Connection, conditions: Sequence[ColumnElement[bool]], below: int, at_once: int
-) -> Iterator[tuple[int, int, bytes]]:
+def _rows(connection: Connection, conditions: Sequence[ColumnElement[bool]], below: int) -> Iterator[tuple[int, bytes]]:
     """Yield rows below a position, the last one first, and read no more of them than are taken."""
     table = schema.decision
     query = (
-        select(table.c.position, table.c.count, table.c.body)
+        select(table.c.position, table.c.body)
         .where(*conditions, table.c.position < bindparam("below", type_=BigInteger))
         .order_by(table.c.position.desc())
-        .limit(at_once)
+        .limit(_ROWS_AT_ONCE)
     )
     while True:
         rows = connection.execute(query, {"below": below}).all()
         yield from (tuple(row) for row in rows)
-        if len(rows) < at_once:
+        if len(rows) < _ROWS_AT_ONCE:
             return
         below = rows[-1].position
 
 
 def _position(item: tuple[int, LogEntry]) -> int:
     return item[0]
-
-
-def _contains(column: Any, needle: bytes, dialect: str) -> ColumnElement[bool]:
-    if dialect == "postgresql":
-        return func.position(bindparam("needle", needle).op("IN")(column)) > 0
-    return func.instr(column, needle) > 0

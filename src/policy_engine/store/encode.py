@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
 from policy_engine.model.event import Event
-from policy_engine.model.record import Checked, LogEntry
-from policy_engine.store.batch import Batch, decision_terms
-from policy_engine.store.position import step
-from policy_engine.store.redact import Redactor, places, replaced
-from policy_engine.store.subjects import Subject, seal, seal_alone, subject_name
+from policy_engine.model.record import LogEntry
+from policy_engine.store.batch import Batch
+from policy_engine.store.item import Item, seal_items
+from policy_engine.store.position import microseconds_of, step
+from policy_engine.store.subjects import Subject
 
 log = logging.getLogger(__name__)
 
-MAX_ITEMS_A_ROW = 1000
+MAX_ITEMS_A_ROW = 128
+MAX_SPAN = 50_000
+"""How many microseconds lie at most between the first and the last decision of a row."""
+
+_MAX_BYTES = 1 << 18
 _LEVEL = 1
 
 _encode = msgspec.json.Encoder().encode
-_decode_entry = msgspec.json.Decoder(LogEntry).decode
-_decode_entries = msgspec.json.Decoder(list[LogEntry]).decode
+_decode_entries = msgspec.json.Decoder(tuple[list[int], list[LogEntry]]).decode
+_decode_ages = msgspec.json.Decoder(tuple[list[int], msgspec.Raw]).decode
 
 
 class Decisions(msgspec.Struct, frozen=True, kw_only=True, tag="decisions"):
@@ -34,7 +37,7 @@ class Decisions(msgspec.Struct, frozen=True, kw_only=True, tag="decisions"):
     """
 
     position: int
-    entries: list[LogEntry]
+    items: Sequence[Item]
 
 
 class Happened(msgspec.Struct, frozen=True, kw_only=True, tag="event"):
@@ -49,79 +52,43 @@ encode_record = _encode
 _decode_record = msgspec.json.Decoder(Record).decode
 
 
-def log_entry(checked: Checked, redactor: Redactor, source: str | None, represents: int) -> LogEntry:
-    """Return what is logged of a check; personal data is still readable."""
-    decision, context, facts = checked
-    if decision.explanation is not None:
-        decision = msgspec.structs.replace(decision, explanation=None)
-    client = context.get("client_id")
-    return LogEntry(
-        decision=decision,
-        context=redactor.redacted(context),
-        facts=facts,
-        client=None if client is None or client.__class__ is dict or client.__class__ is list else subject_name(client),
-        component=_component(context),
-        source=source,
-        represents=represents,
-    )
+def seal_records(
+    records: Sequence[Record], personal: Sequence[str], ensure: Callable[[set[str]], Mapping[str, Subject]]
+) -> Sequence[Record]:
+    """Return records in which every decision is sealed; the arguments are those of `seal_items`."""
+    entries = [
+        item.entry
+        for record in records
+        if isinstance(record, Decisions)
+        for item in record.items
+        if item.entry is not None
+    ]
+    if not entries:
+        return records
+    sealed = iter(seal_items(entries, personal, ensure))
+    return [_with_sealed(record, sealed) if isinstance(record, Decisions) else record for record in records]
 
 
-def _component(context: Mapping[str, Any]) -> str | None:
-    for key in ("component", "src_type"):
-        value = context.get(key)
-        if value.__class__ is str:
-            return value[:128]
-    if "server_id" in context:
-        return "fl-server"
-    return "fl-client" if "client_id" in context else None
+def _with_sealed(record: Decisions, sealed: Iterator[Item]) -> Decisions:
+    items = [item if item.entry is None else next(sealed) for item in record.items]
+    return Decisions(position=record.position, items=items)
 
 
-def names_in(entry: LogEntry, personal: Sequence[str]) -> set[str]:
-    """Return the subjects whose keys an entry needs: its client, else the personal values are their own subjects."""
-    if entry.client is not None:
-        return {entry.client}
-    values = (where[key] for path in personal for where, key in places(entry.context, path))
-    return {subject_name(value) for value in values if value is not None}
-
-
-def seal_entry(entry: LogEntry, personal: Sequence[str], subjects: Mapping[str, Subject]) -> LogEntry:
-    """Return an entry with pseudonyms in the place of personal data; the one that is given may be sealed again."""
-    owner = subjects[entry.client] if entry.client is not None else None
-
-    def token(value: Any) -> str:
-        return seal(owner.key, value) if owner is not None else seal_alone(subjects[subject_name(value)], value)
-
-    context = entry.context
-    for path in personal:
-        if path in context or "." in path:
-            context = replaced(context, path, token)
-    if owner is None and context is entry.context:
-        return entry
-    return LogEntry(
-        decision=entry.decision,
-        context=context,
-        facts=entry.facts,
-        client=None if owner is None else owner.pseudonym,
-        component=entry.component,
-        source=entry.source,
-        represents=entry.represents,
-    )
-
-
-def append_record(batch: Batch, record: Record, personal: Sequence[str], subjects: Mapping[str, Subject]) -> None:
-    """Append what was recorded to a batch."""
-    if isinstance(record, Happened):
-        append_event(batch, record.position, record.event)
-        return
-    entries = [seal_entry(entry, personal, subjects) for entry in record.entries]
-    first = step(record.position, 1 - len(entries))
-    for start in range(0, len(entries), MAX_ITEMS_A_ROW):
-        part = entries[start : start + MAX_ITEMS_A_ROW]
-        position = step(first, start + len(part) - 1)
-        if len(part) == 1:
-            _append_one(batch, position, part[0])
-        else:
-            _append_many(batch, position, part)
+def append_records(batch: Batch, records: Iterable[Record]) -> None:
+    """Append what was recorded, and is sealed, to a batch: decisions in rows of several."""
+    row = _Row()
+    for record in records:
+        if isinstance(record, Happened):
+            append_event(batch, record.position, record.event)
+            continue
+        position = step(record.position, -len(record.items))
+        for item in record.items:
+            position = step(position, 1)
+            if row.is_full(position):
+                row.append_to(batch)
+                row = _Row()
+            row.add(position, item)
+    row.append_to(batch)
 
 
 def append_event(batch: Batch, position: int, event: Event) -> None:
@@ -129,58 +96,58 @@ def append_event(batch: Batch, position: int, event: Event) -> None:
     batch.append("event", position, _encode(event), (event.event_type,))
 
 
-def _append_one(batch: Batch, position: int, entry: LogEntry) -> None:
-    columns, terms = entry_terms(entry)
-    decision = entry.decision
-    batch.append_decision(position, _encode(entry), (1, decision.allowed, is_violation(entry), *columns), terms)
+class _Row:
+    """A row of the decision log while it is filled."""
+
+    def __init__(self) -> None:
+        self._positions: list[int] = []
+        self._bodies: list[msgspec.Raw] = []
+        self._terms: set[int] = set()
+        self._bytes = 0
+
+    def is_full(self, position: int) -> bool:
+        """Whether a decision of this position has to go to the next row."""
+        held = self._positions
+        return bool(held) and (
+            len(held) >= MAX_ITEMS_A_ROW or self._bytes >= _MAX_BYTES or position > step(held[0], MAX_SPAN)
+        )
+
+    def add(self, position: int, item: Item) -> None:
+        """Take a decision in."""
+        self._positions.append(position)
+        self._bodies.append(item.body)
+        self._bytes += len(item.body)
+        self._terms.update(item.terms)
+
+    def append_to(self, batch: Batch) -> None:
+        """Append the row to a batch, if it holds anything."""
+        if not self._positions:
+            return
+        last = self._positions[-1]
+        ages = [microseconds_of(last) - microseconds_of(position) for position in self._positions]
+        body = zlib.compress(_encode((ages, self._bodies)), _LEVEL)
+        batch.append_decisions(last, body, len(ages), self._terms)
 
 
-def _append_many(batch: Batch, position: int, entries: list[LogEntry]) -> None:
-    terms: set[int] = set()
-    for entry in entries:
-        terms.update(entry_terms(entry)[1])
-    first = entries[0]
-    type_ = entry_terms(first)[0][0]
-    columns = (
-        len(entries),
-        any(entry.decision.allowed for entry in entries),
-        any(is_violation(entry) for entry in entries),
-        type_,
-        0,
-        0,
-        0,
-    )
-    batch.append_decision(position, zlib.compress(_encode(entries), _LEVEL), columns, terms)
-
-
-def entry_terms(entry: LogEntry) -> tuple[tuple[int, int, int, int], tuple[int, ...]]:
-    """Return the columns and the index terms of an entry."""
-    decision = entry.decision
-    return decision_terms(
-        allowed=decision.allowed,
-        type_=decision.policy_type,
-        component=entry.component,
-        client=entry.client,
-        policy=decision.policy_id,
-    )
-
-
-def is_violation(entry: LogEntry) -> bool:
-    """Whether a rule was violated, so that the check is an event of that kind."""
-    return bool(entry.decision.violations) and not entry.decision.simulated
-
-
-def may_name(count: int, body: bytes, identity: str) -> bool:
-    """Whether a row may hold the decision of an id; quicker than to decode it."""
-    return count == 1 or identity.encode() in zlib.decompress(body)
-
-
-def decode_entries(position: int, count: int, body: bytes) -> list[tuple[int, LogEntry]]:
+def decode_entries(position: int, body: bytes) -> list[tuple[int, LogEntry]]:
     """Return the entries in a row of the decision log, each with its position."""
-    if count == 1:
-        return [(position, _decode_entry(body))]
-    entries = _decode_entries(zlib.decompress(body))
-    return [(step(position, number + 1 - len(entries)), entry) for number, entry in enumerate(entries)]
+    return _placed(position, *_decode_entries(zlib.decompress(body)))
+
+
+def entries_naming(position: int, body: bytes, identity: str) -> list[tuple[int, LogEntry]]:
+    """Return the entries of a row if its text holds an id, else none; quicker than to decode them all."""
+    text = zlib.decompress(body)
+    return _placed(position, *_decode_entries(text)) if identity.encode() in text else []
+
+
+def positions_in(position: int, body: bytes) -> list[int]:
+    """Return the positions of the entries in a row."""
+    ages, _ = _decode_ages(zlib.decompress(body))
+    return [step(position, -age) for age in ages]
+
+
+def _placed(position: int, ages: list[int], entries: list[LogEntry]) -> list[tuple[int, LogEntry]]:
+    return [(step(position, -age), entry) for age, entry in zip(ages, entries, strict=True)]
 
 
 def decode_records(records: Iterable[bytes]) -> Iterator[Record]:
@@ -196,4 +163,4 @@ def name_of(record: Record) -> str:
     """Return how to call a record in a log that personal data must not get into."""
     if isinstance(record, Happened):
         return f"event {record.event.event_id}"
-    return f"decisions {record.entries[0].decision.decision_id} and {len(record.entries) - 1} more"
+    return f"decisions {record.items[0].decision_id} and {len(record.items) - 1} more"

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Table, or_
+from sqlalchemy import ColumnElement, Table
 
 from policy_engine.model.decision import Decision
 from policy_engine.model.event import Event
 from policy_engine.store.encode import decode_entries
+from policy_engine.store.terms import holds, violation_term
 
 OF_DECISIONS = frozenset({"POLICY_APPLIED", "POLICY_VIOLATION"})
 """The types of the events that are rendered from decisions."""
@@ -30,16 +31,14 @@ def type_filter(table: Table, kind: str, types: frozenset[str]) -> ColumnElement
         return table.c.type.in_(types - OF_DECISIONS)
     if types >= OF_DECISIONS:
         return table.c.position > 0
-    violated: ColumnElement[bool] = table.c.violated == ("POLICY_VIOLATION" in types)
-    return or_(table.c.count > 1, violated)
+    return holds(table.c.terms, violation_term(violated="POLICY_VIOLATION" in types))
 
 
 def event_items(kind: str, row: Any) -> list[tuple[int, Any]]:
     """Return the events or decisions in a row of a stream, each with its position."""
     if kind == "event":
         return [(row.position, _decode_event(bytes(row.body)))]
-    entries = decode_entries(row.position, row._mapping["count"], bytes(row.body))  # noqa: SLF001 - the public name of it
-    return [(position, entry.decision) for position, entry in entries]
+    return [(position, entry.decision) for position, entry in decode_entries(row.position, bytes(row.body))]
 
 
 def type_of(item: Event | Decision) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from time import time_ns
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, and_, literal, or_, select
+from sqlalchemy import Column, Connection, Row, Select, and_, literal, or_, select
 
 from policy_engine.ids import SequenceIds
 from policy_engine.model.decision import Decision
@@ -15,6 +15,7 @@ from policy_engine.model.errors import StoreUnavailableError
 from policy_engine.model.event import Event
 from policy_engine.store import schema
 from policy_engine.store.database import Database
+from policy_engine.store.encode import MAX_SPAN
 from policy_engine.store.event_rows import details_of, event_items, streams_of, type_filter, type_of
 from policy_engine.store.following import Entry, Followed, Place, Readable, advance
 from policy_engine.store.position import (
@@ -30,6 +31,7 @@ from policy_engine.store.rings import CAPACITY
 from policy_engine.store.writer import Writer
 
 MAX_PAGE = 2 * CAPACITY
+_ROWS_AT_ONCE = 100
 _CLOCK_SKEW_MICROSECONDS = 60_000_000
 """How much later than here it may be where an event was recorded."""
 
@@ -198,7 +200,7 @@ class EventLog:
             head = next((end.head for end in ends if end.writer == own and end.stream == kind), 0)
             bounds = self._bounds(kind, vector, ends, evicted)
             if own in bounds:  # the row that holds the last one to be read may end behind it
-                bounds[own] = (bounds[own][0], min(head, step(evicted or 0, CAPACITY)))
+                bounds[own] = (bounds[own][0], min(head, step(evicted or 0, MAX_SPAN)))
             stored = self._stored(connection, kind, bounds, limit, types) if bounds else _Found([], None)
             until = stored.until
             is_kept = kind == "event" or self._writer.keeps_decisions
@@ -206,9 +208,10 @@ class EventLog:
                 own_until = head
             if own in bounds and until is not None and until < bounds[own][1]:
                 own_until = max((at for at, _ in stored.items if writer_of(at) == own), default=bounds[own][0])
-            if own_until is not None:
-                items = []  # something that comes before them in the chain is not here
-            items += [entry for entry in stored.items if writer_of(entry[0]) != own or entry[0] <= (evicted or 0)]
+            held_from = evicted or 0
+            if own_until is not None:  # something that comes before what is in memory is not here
+                items, held_from = [], own_until
+            items += [entry for entry in stored.items if writer_of(entry[0]) != own or entry[0] <= held_from]
         return _Found([entry for entry in items if not types or type_of(entry[1]) in types], until, own_until)
 
     def _has_gap(
@@ -270,7 +273,10 @@ class EventLog:
         for position, count in connection.execute(newest.order_by(table.c.position.desc()).limit(CAPACITY)):
             held += count
             if held >= CAPACITY:
-                return vector_at(step(position, held - CAPACITY - count), range(1, MAX_WRITERS))
+                where = (table.c.tenant == self._tenant, table.c.position == position)
+                items = event_items(kind, connection.execute(select(table).where(*where)).one())
+                first, _ = items[held - CAPACITY]
+                return vector_at(step(first, -1), range(1, MAX_WRITERS))
         return {}
 
     def _cursor(self, vector: dict[int, int], ends: list[_Ends]) -> str | None:
@@ -316,14 +322,32 @@ class EventLog:
         query = select(table).where(table.c.tenant == self._tenant, position > low, or_(*wanted))
         if types:
             query = query.where(type_filter(table, kind, types))
-        rows = connection.execute(query.order_by(position).limit(limit)).all()
-        items: list[tuple[int, Event | Decision]] = []
-        for number, row in enumerate(rows, 1):
+        items: list[Entry] = []
+        until: int | None = None
+        for row in self._rows(connection, query, position, min(limit, _ROWS_AT_ONCE)):
+            if until is not None and row.position > step(until, MAX_SPAN):
+                return _Found(items, until)
             after = bounds[writer_of(row.position)][0]
-            items += (entry for entry in event_items(kind, row) if entry[0] > after)
-            if len(items) >= limit and number < len(rows):
-                return _Found(items, row.position)
-        return _Found(items, rows[-1].position if len(rows) == limit else None)
+            items += (
+                entry
+                for entry in event_items(kind, row)
+                if entry[0] > after and (not types or type_of(entry[1]) in types)
+            )
+            if until is None and len(items) >= limit:
+                until = row.position  # rows behind it may begin before it
+        return _Found(items, None)
+
+    def _rows(
+        self, connection: Connection, query: Select[Any], position: Column[int], count: int
+    ) -> Iterator[Row[Any]]:
+        """Yield rows in order, some of which are read at once."""
+        after = 0
+        while True:
+            rows = connection.execute(query.where(position > after).order_by(position).limit(count)).all()
+            yield from rows
+            if len(rows) < count:
+                return
+            after = rows[-1].position
 
     def _render(self, position: int, item: Event | Decision) -> Event:
         if isinstance(item, Event):

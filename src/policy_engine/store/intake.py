@@ -16,6 +16,7 @@ from policy_engine.model.record import Checked
 from policy_engine.store.chain import Link
 from policy_engine.store.change import Change, make_event
 from policy_engine.store.encode import Decisions, Happened, Record
+from policy_engine.store.item import Item
 from policy_engine.store.position import Positions, Vector, step
 from policy_engine.store.rings import Rings
 
@@ -27,9 +28,7 @@ class Pending(NamedTuple):
     """What waits in the queue: a record as it was made, and who waits for it to be lasting."""
 
     position: int
-    item: Event | Sequence[Checked]
-    source: str | None
-    represents: int
+    item: Event | Sequence[Item]
     signal: Signal | None
 
 
@@ -57,7 +56,7 @@ class Intake:
         self._capacity = capacity
         self.keeps_decisions = keeps_decisions
         self._events: deque[Pending] = deque()
-        self._decisions: deque[Pending] = deque()
+        self._decisions: deque[list[Pending]] = deque([[]])
         self._changes: deque[Change[Any]] = deque()
         self._queued = 0
         self._mutex = Lock()
@@ -96,19 +95,22 @@ class Intake:
             position = self._positions.take()
             event = make_event(self._ids, position, event_type, details)
             self.rings.management.append(position, event)
-            self._events.append(Pending(position, event, None, 1, None))
+            self._events.append(Pending(position, event, None))
         return event
 
-    def record_decisions(
-        self, checked: Sequence[Checked], source: str | None = None, represents: int = 1, *, sync: bool = False
-    ) -> None:
+    def record_decisions(self, checked: Sequence[Checked], items: Sequence[Item], *, sync: bool = False) -> None:
         """Take decisions; they are stored soon, or have been when this returns if `sync`.
+
+        Args:
+            checked: For the memory.
+            items: The same for the store.
+            sync: Whether to wait.
 
         Raises:
             BusyError: The queue stayed full, or what was to be stored at once was not stored in time.
         """
         count = len(checked)
-        if count == 1 and not sync and self._record_one(checked, source, represents):
+        if count == 1 and not sync and self._record_one(checked, items):
             return
         signal = Signal() if sync else None
         with self._mutex:
@@ -127,8 +129,7 @@ class Intake:
                     append(step(last, number), item)
             if not self.keeps_decisions:
                 return
-            self._decisions.append(Pending(last, checked, source, represents, signal))
-            self._queued += count
+            self._queue(Pending(last, items, signal), count)
         if signal is not None:
             self.wake.set()
             if not signal.wait(MAX_WAIT_SECONDS):
@@ -136,7 +137,7 @@ class Intake:
         elif self._queued >= MAX_BATCH_ITEMS:
             self.wake.set()
 
-    def _record_one(self, checked: Sequence[Checked], source: str | None, represents: int) -> bool:
+    def _record_one(self, checked: Sequence[Checked], items: Sequence[Item]) -> bool:
         """Take one decision if there is room for it: the common case, and the hot path."""
         with self._mutex:
             if self._closed or self._queued >= self._capacity:
@@ -144,11 +145,19 @@ class Intake:
             last = self._positions.take()
             self.rings.decisions.append(last, checked[0])
             if self.keeps_decisions:
-                self._decisions.append(Pending(last, checked, source, represents, None))
-                self._queued += 1
+                self._queue(Pending(last, items, None), 1)
         if self._queued >= MAX_BATCH_ITEMS:
             self.wake.set()
         return True
+
+    def _queue(self, pending: Pending, count: int) -> None:
+        """Put decisions into the last part of the queue, or begin a new one: the writer takes part by part."""
+        part = self._decisions[-1]
+        if len(part) >= MAX_BATCH_ITEMS:
+            part = []
+            self._decisions.append(part)
+        part.append(pending)
+        self._queued += count
 
     def _fits(self, count: int) -> bool:
         return not self._queued or self._queued + count <= self._capacity
@@ -204,8 +213,9 @@ class Intake:
         with self._lock:
             change = self._next_change()
             appends = change is not None and change.positions > 0
-            pending = self._take_waiting(self._queued if appends else MAX_BATCH_ITEMS)
+            pending = self._take_waiting(whole=appends)
             positions = self._take_positions(change.positions) if change is not None and appends else []
+        pending.sort(key=_position)
         return Taken(pending, change, positions)
 
     def _next_change(self) -> Change[Any] | None:
@@ -215,16 +225,16 @@ class Intake:
                 return change
         return None
 
-    def _take_waiting(self, most: int) -> list[Pending]:
-        taken: list[Pending] = []
-        items = 0
-        while self._decisions and items < most:
-            pending = self._decisions.popleft()
-            taken.append(pending)
-            items += _items(pending)
-        while self._events and not (self._decisions and self._decisions[0].position < self._events[0].position):
+    def _take_waiting(self, *, whole: bool) -> list[Pending]:
+        """Take the first part of the queue, or all of it, and the events up to there; callers wait meanwhile."""
+        taken = self._decisions.popleft()
+        while whole and self._decisions:
+            taken += self._decisions.popleft()
+        if not self._decisions:
+            self._decisions.append([])
+        following = self._decisions[0]
+        while self._events and not (following and following[0].position < self._events[0].position):
             taken.append(self._events.popleft())
-        taken.sort(key=_position)
         return taken
 
     def _take_positions(self, count: int) -> list[int]:
@@ -266,7 +276,7 @@ class Intake:
         with self._lock:
             for ring, waiting, stream in (
                 (self.rings.management, self._events, "event"),
-                (self.rings.decisions, self._decisions, "decision"),
+                (self.rings.decisions, self._decisions[0], "decision"),
             ):
                 is_waiting = bool(waiting) and _first(waiting[0]) <= ring.evicted
                 if not is_waiting and (stream == "event" or self.keeps_decisions):
@@ -311,7 +321,7 @@ class Intake:
         """Return a record with a new position: its own belongs to another chain, or lies behind the end of this one."""
         with self._lock:
             if isinstance(record, Decisions):
-                return Decisions(position=self._positions.take(len(record.entries)), entries=record.entries)
+                return Decisions(position=self._positions.take(len(record.items)), items=record.items)
             position = self._positions.take()
         event = record.event
         return Happened(position=position, event=make_event(self._ids, position, event.event_type, event.details))

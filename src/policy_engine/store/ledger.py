@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, insert, select, update
@@ -17,11 +18,10 @@ from policy_engine.store.chain import Link
 from policy_engine.store.change import Change, Transaction
 from policy_engine.store.checkpoints import Signer
 from policy_engine.store.database import Database, is_refusal
-from policy_engine.store.encode import Decisions, Record, append_record, names_in
+from policy_engine.store.encode import MAX_SPAN, Record, append_records, positions_in, seal_records
+from policy_engine.store.position import step
 from policy_engine.store.seat import Seat, take_seat
-from policy_engine.store.subjects import Subjects
-
-_CHUNK = 500
+from policy_engine.store.subjects import Subjects, erasures
 
 
 class Outcome(NamedTuple):
@@ -52,6 +52,7 @@ class Ledger:
         ids: SequenceIds,
         signer: Signer,
         personal: Sequence[str],
+        subjects: Subjects,
     ) -> None:
         """Take a seat and read where its chains end.
 
@@ -62,6 +63,7 @@ class Ledger:
             ids: Makes the ids of events.
             signer: Makes the checkpoints.
             personal: Dotted paths of context fields that are written under pseudonyms.
+            subjects: Whom these are about.
 
         Raises:
             StoreUnavailableError: The database is away.
@@ -72,7 +74,7 @@ class Ledger:
         self._ids = ids
         self._signer = signer
         self._personal = personal
-        self._subjects = Subjects(tenant)
+        self._subjects = subjects
         self._seat, self.links, self._block = self._find_seat(None)
 
     @property
@@ -97,6 +99,15 @@ class Ledger:
         self.release()
         self._seat, self.links, self._block = self._find_seat(number)
         return self.number == number and self.links == before
+
+    def notice_erasures(self) -> None:
+        """Forget the keys that other processes deleted; any thread may call this.
+
+        Raises:
+            StoreUnavailableError: The database is away.
+        """
+        with self._database.read() as connection:
+            self._subjects.forget_erased(erasures(connection, self._tenant))
 
     def release(self) -> None:
         """Give the seat back."""
@@ -131,16 +142,20 @@ class Ledger:
         Raises:
             StoreUnavailableError: The database is away.
         """
+        if not positions:
+            return set()
+        first, last = min(positions), step(max(positions), MAX_SPAN)
         found: set[int] = set()
-        wanted = sorted(positions)
         with self._database.read() as connection:
-            for table in (schema.decision, schema.event):
-                for start in range(0, len(wanted), _CHUNK):
-                    query = select(table.c.position).where(
-                        table.c.tenant == self._tenant, table.c.position.in_(wanted[start : start + _CHUNK])
-                    )
-                    found.update(connection.execute(query).scalars())
-        return found
+            event, decision = schema.event.c, schema.decision.c
+            query = select(event.position).where(event.tenant == self._tenant, event.position.between(first, last))
+            found.update(connection.execute(query).scalars())
+            rows = select(decision.position, decision.body).where(
+                decision.tenant == self._tenant, decision.position.between(first, last)
+            )
+            for position, body in connection.execute(rows):
+                found.update(positions_in(position, bytes(body)))
+        return found & positions
 
     def write(self, records: Sequence[Record], change: Change[Any] | None, positions: Sequence[int]) -> Outcome:
         """Write records and carry out a change, all in one transaction, with a checkpoint when one is due.
@@ -160,8 +175,9 @@ class Ledger:
                 appended = batch.appended
                 signed = self._signer.due(appended) and self._signer.sign(connection)
         except BaseException:
-            self._subjects.forget()  # keys that were made in it are nowhere else
+            self._subjects.drop()
             raise
+        self._subjects.keep()
         self.links, self._block = batch.links, batch.block
         self._block.stored = self._block.count > 0
         self._signer.committed(appended, signed=signed)
@@ -170,18 +186,9 @@ class Ledger:
     def _append(self, batch: Batch, records: Sequence[Record]) -> None:
         if not records:
             return
-        names: set[str] = set()
-        for record in records:
-            if isinstance(record, Decisions):
-                for entry in record.entries:
-                    names |= names_in(entry, self._personal)
-        generation = batch.connection.execute(
-            select(schema.store.c.subject_generation).where(schema.store.c.tenant == self._tenant)
-        ).scalar_one()
-        self._subjects.forget_erased(generation)
-        subjects = self._subjects.ensure(batch.connection, names) if names else {}
-        for record in records:
-            append_record(batch, record, self._personal, subjects)
+        self._subjects.forget_erased(erasures(batch.connection, self._tenant))
+        ensure = partial(self._subjects.ensure, batch.connection)
+        append_records(batch, seal_records(records, self._personal, ensure))
 
     def _apply(self, batch: Batch, change: Change[Any], positions: Sequence[int]) -> Outcome:
         """Carry out a change inside the transaction; return what is to be done once that is committed."""

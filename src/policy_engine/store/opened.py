@@ -65,7 +65,11 @@ class Store:
                 keeps_decisions=options.keeps_decisions,
                 told=told,
             )
-            self.writer.adopt_orphans()
+            try:
+                self.writer.adopt_orphans()
+            except BaseException:
+                self.writer.abandon()
+                raise
         except BaseException:
             self.database.close()
             raise

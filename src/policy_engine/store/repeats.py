@@ -11,8 +11,9 @@ import msgspec
 from sqlalchemy import Connection, func, select
 
 from policy_engine.store import schema
-from policy_engine.store.encode import decode_entries, entry_terms, is_violation
+from policy_engine.store.encode import decode_entries
 from policy_engine.store.faults import Fault, Faults
+from policy_engine.store.item import entry_terms
 from policy_engine.store.position import writer_of
 from policy_engine.store.raw import is_number, rows
 from policy_engine.store.revisions import Revision
@@ -21,8 +22,6 @@ from policy_engine.store.terms import pack
 
 UNREADABLE = (msgspec.MsgspecError, zlib.error, ValueError, RecursionError)
 """What is raised for a body that does not hold what it should."""
-
-_MANY = 2
 
 
 class Said(NamedTuple):
@@ -50,13 +49,9 @@ _decode_revision = msgspec.json.Decoder(Revision).decode
 
 
 def _decision(body: bytes) -> Said:
-    entries = [entry for _, entry in decode_entries(0, 1 if body.startswith(b"{") else _MANY, body)]
-    searched = [entry_terms(entry) for entry in entries]
-    named = searched[0][0] if len(entries) == 1 else (searched[0][0][0], 0, 0, 0)
-    allowed = any(entry.decision.allowed for entry in entries)
-    violated = any(is_violation(entry) for entry in entries)
-    terms = frozenset(number for _, numbers in searched for number in numbers)
-    return Said((len(entries), allowed, violated, *named), len(entries), terms)
+    entries = [entry for _, entry in decode_entries(0, body)]
+    terms = frozenset(number for entry in entries for number in entry_terms(entry))
+    return Said((len(entries), pack(terms)), len(entries), terms)
 
 
 def _event(body: bytes) -> Said:
@@ -99,8 +94,8 @@ class Index:
         self._runs: dict[int, _Run] = {}
         self._bare: set[int] = set()
 
-    def take(self, position: int, terms: Iterable[int] | None) -> None:
-        """Take a decision in; None instead of its terms when it is not what was stored."""
+    def take(self, position: int, items: int, terms: Iterable[int] | None) -> None:
+        """Take a row of decisions in; None instead of its terms when it is not what was stored."""
         self._open(position)
         writer = writer_of(position)
         run = self._runs.get(writer)
@@ -110,7 +105,7 @@ class Index:
                 self._fault(position, f"the index of decisions does not know the entry at {position}")
             return
         run.positions[1:] = [position]
-        run.count += 1
+        run.count += items
         if terms is None:
             run.doubtful = True
         else:

@@ -20,7 +20,12 @@ _MIN_SHARE = 0.05
 
 
 class Removed(NamedTuple):
-    """What one step removed."""
+    """What one step removed.
+
+    Attributes:
+        entries: How many events, or decisions; a row holds several of these.
+        until: The position of the last one.
+    """
 
     stream: str
     entries: int
@@ -107,7 +112,7 @@ def _is_last(connection: Connection, tenant: str, block: Any) -> bool:
 
 
 def _remove_range(connection: Connection, tenant: str, stream: str, first: int, last: int) -> int:
-    """Remove the entries of one writer in a range that begins where its chain does, and move the tail."""
+    """Remove the entries of one writer in a range that begins where its chain does, and move the tail; count them."""
     table, chain = schema.STREAMS[stream], schema.chain
     writer = writer_of(last)
     inside = (
@@ -119,9 +124,9 @@ def _remove_range(connection: Connection, tenant: str, stream: str, first: int, 
     begin = connection.execute(
         select(chain.c.tail_seq).where(chain.c.tenant == tenant, chain.c.writer == writer, chain.c.stream == stream)
     ).scalar_one()
-    entries, held = connection.execute(select(func.count(), items).where(*inside)).one()
+    rows, held = connection.execute(select(func.count(), items).where(*inside)).one()
     end = connection.execute(select(table.c.seq, table.c.hash).where(*inside, table.c.position == last)).one()
-    if entries != end.seq - begin:
+    if rows != end.seq - begin:
         raise StateError(f"nothing is removed: entries of `{stream}` are missing; see `policy-engine audit verify`")
     connection.execute(delete(table).where(*inside))
     connection.execute(
@@ -129,7 +134,7 @@ def _remove_range(connection: Connection, tenant: str, stream: str, first: int, 
         .where(chain.c.tenant == tenant, chain.c.writer == writer, chain.c.stream == stream)
         .values(tail_seq=end.seq, tail_position=last, tail_hash=end.hash, tail_items=chain.c.tail_items + int(held))
     )
-    return int(entries)
+    return int(held)
 
 
 def _signed(store: Store, transaction: Transaction, removed: Removed, writers: Iterable[int]) -> Removed:

@@ -6,7 +6,7 @@ stored bytes) and its `hash`. The other columns of a stream repeat what the body
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, SmallInteger, Table, Text
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, SmallInteger, Table, Text
 
 metadata = MetaData()
 
@@ -69,16 +69,11 @@ decision = Table(
     _tenant(),
     _number("position", key=True),
     Column("count", Integer, nullable=False),
-    Column("allowed", Boolean, nullable=False),
-    Column("violated", Boolean, nullable=False),
-    Column("type", Integer, nullable=False),
-    Column("component", Integer, nullable=False),
-    Column("client", Integer, nullable=False),
-    Column("policy", Integer, nullable=False),
+    Column("terms", LargeBinary, nullable=False),
     *_chained(),
     sqlite_with_rowid=False,
 )
-"""One row a check, or one compressed row for up to a thousand items of a batch (`count` above 1)."""
+"""A row holds `count` decisions, compressed, made in one stretch; `terms` says what it can be found by."""
 
 block = Table(
     "block",
@@ -91,7 +86,7 @@ block = Table(
     Index("block_by_last", "tenant", "last"),
     sqlite_with_rowid=False,
 )
-"""The index of decisions: which terms occur in a run of about a thousand rows of one writer."""
+"""The index of decisions: which terms occur in a run of about a thousand decisions of one writer."""
 
 event = Table(
     "event",

@@ -88,37 +88,52 @@ def unseal(key: bytes, token: str) -> Any:
         return token
 
 
+def erasures(connection: Connection, tenant: str) -> int:
+    """Return how often keys were deleted."""
+    return int(connection.execute(select(store.c.subject_generation).where(store.c.tenant == tenant)).scalar_one())
+
+
 class Subjects:
-    """The subjects of one tenant, remembered while their keys are there."""
+    """The subjects of one tenant, remembered while their keys are there; used by one thread, but for `forget_erased`.
+
+    Attributes:
+        lasting: Those whose keys have reached the disk. Any thread may read it; it is replaced, not emptied.
+    """
 
     def __init__(self, tenant: str) -> None:
         self._tenant = tenant
-        self._known: dict[str, Subject] = {}
+        self.lasting: dict[str, Subject] = {}
+        self._fresh: dict[str, Subject] = {}
         self._generation: int | None = None
 
     def forget_erased(self, generation: int) -> None:
-        """Forget all keys when some were deleted since the generation that is known here."""
+        """Forget all keys when some were deleted since the generation that is known here; any thread may say so."""
         if generation != self._generation:
-            self.forget()
+            self.lasting = {}
             _seal_text.cache_clear()
             self._generation = generation
 
-    def forget(self) -> None:
-        """Forget all keys: those that were made in a transaction which failed are nowhere else."""
-        self._known = {}
+    def keep(self) -> None:
+        """Remember what was looked up or made in a transaction that was committed."""
+        if len(self.lasting) + len(self._fresh) > _MAX_REMEMBERED:
+            self.lasting = {}
+        self.lasting.update(self._fresh)
+        self._fresh = {}
+
+    def drop(self) -> None:
+        """Forget what was made in a transaction that failed: these keys are nowhere else."""
+        self._fresh = {}
 
     def ensure(self, connection: Connection, names: Collection[str]) -> dict[str, Subject]:
         """Return the subjects of these names; those that are new get a key."""
-        if len(self._known) + len(names) > _MAX_REMEMBERED:
-            self._known = {}
-        known = self._known
-        missing = sorted({name for name in names if name not in known})
+        lasting, fresh = self.lasting, self._fresh
+        missing = sorted({name for name in names if name not in lasting and name not in fresh})
         if missing:
-            known.update(self._load(connection, missing))
-            new = [_new(name) for name in missing if name not in known]
+            fresh.update(self._load(connection, missing))
+            new = [_new(name) for name in missing if name not in fresh]
             if new:
-                known.update(self._add(connection, new))
-        return known
+                fresh.update(self._add(connection, new))
+        return {name: fresh.get(name) or lasting[name] for name in names}
 
     def _load(self, connection: Connection, names: list[str]) -> dict[str, Subject]:
         found = {}

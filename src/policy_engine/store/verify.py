@@ -137,7 +137,7 @@ class _Verification:
             if said is not None:
                 walk.items += said.items
             if index is not None:
-                index.take(row.position, said.terms if said else None)
+                index.take(row.position, said.items if said else 0, said.terms if said else None)
             if said is not None and said.revision is not None:
                 self._documents.check(said.revision, row.position)
         for walk in walks.values():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from itertools import islice
 from threading import Thread
@@ -13,17 +13,20 @@ from typing import Any, TypeVar
 from policy_engine.ids import SequenceIds
 from policy_engine.model.errors import BusyError, StateError, StoreUnavailableError
 from policy_engine.model.event import Event
+from policy_engine.model.record import Checked
 from policy_engine.store.batch import FencedError
 from policy_engine.store.change import Change, Transaction
 from policy_engine.store.checkpoints import Signer
 from policy_engine.store.database import Database
-from policy_engine.store.encode import Decisions, Happened, Record, decode_records, encode_record, log_entry, name_of
+from policy_engine.store.encode import Decisions, Happened, Record, decode_records, encode_record, name_of
 from policy_engine.store.intake import MAX_BATCH_ITEMS, MAX_WAIT_SECONDS, Intake, Pending
+from policy_engine.store.item import Encoder
 from policy_engine.store.ledger import Ledger
 from policy_engine.store.position import step, writer_of
 from policy_engine.store.redact import Redactor
 from policy_engine.store.rings import Rings
 from policy_engine.store.spool import Orphan, Spool, SpoolFullError, orphans
+from policy_engine.store.subjects import Subjects
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +49,7 @@ class Writer:
 
     Attributes:
         record: Takes an event (`Intake.record`).
-        record_decisions: Takes decisions (`Intake.record_decisions`).
+        notice_erasures: Forgets keys that other processes deleted (`Ledger.notice_erasures`).
         readable: Returns what this process has in memory (`Intake.readable`).
     """
 
@@ -84,7 +87,6 @@ class Writer:
         self._database = database
         self._signer = signer
         self._spool = spool
-        self._redactor = redactor
         self._told = told
         self._stopping = False
         self._away = False
@@ -92,13 +94,23 @@ class Writer:
         self._retry_at = 0.0
         self._unwritten: list[Record] = []
         ids = SequenceIds(store_id)
-        self._ledger = Ledger(database, tenant=tenant, name=name, ids=ids, signer=signer, personal=redactor.personal)
+        subjects = Subjects(tenant)
+        self._encoder = Encoder(redactor, subjects)
+        self._ledger = Ledger(
+            database,
+            tenant=tenant,
+            name=name,
+            ids=ids,
+            signer=signer,
+            personal=redactor.personal,
+            subjects=subjects,
+        )
         self._intake = Intake(
             ids, self._ledger.number, self._ledger.links, capacity=capacity, keeps_decisions=keeps_decisions
         )
         self.record = self._intake.record
-        self.record_decisions = self._intake.record_decisions
         self.readable = self._intake.readable
+        self.notice_erasures = self._ledger.notice_erasures
         self._thread = Thread(target=self._run, name="writer", daemon=True)
 
     # What others call
@@ -116,6 +128,11 @@ class Writer:
         self._intake.close()
         self._turn()
         self._refuse_changes()
+        self._ledger.release()
+        self._spool.close()
+
+    def abandon(self) -> None:
+        """Give up what was taken, when it was never started."""
         self._ledger.release()
         self._spool.close()
 
@@ -169,6 +186,30 @@ class Writer:
             detail = f"the database `{self._database.url}` does not answer: whether the change was made is not known"
             raise StoreUnavailableError(detail) from None
 
+    def record_decisions(
+        self,
+        checked: Sequence[Checked],
+        source: str | None = None,
+        represents: int = 1,
+        *,
+        bodies: Sequence[bytes] | None = None,
+        sync: bool = False,
+    ) -> None:
+        """Take decisions; they are stored soon, or have been when this returns if `sync`.
+
+        Args:
+            checked: What was decided, together.
+            source: The address of who asked.
+            represents: How many decisions each of them stands for.
+            bodies: The decisions as JSON, if somebody has encoded them already.
+            sync: Whether to wait until they have reached the disk.
+
+        Raises:
+            BusyError: The queue stayed full, or what was to be stored at once was not stored in time.
+        """
+        items = self._encoder.items(checked, bodies, source, represents) if self._intake.keeps_decisions else ()
+        self._intake.record_decisions(checked, items, sync=sync)
+
     # The thread
 
     def _run(self) -> None:
@@ -185,7 +226,7 @@ class Writer:
         go_on = True
         while go_on:
             pending, change, positions = self._intake.take()
-            self._unwritten += [record for record in map(self._record_of, pending) if record is not None]
+            self._unwritten += map(_record_of, pending)
             try:
                 self._persist(change, positions)
             finally:
@@ -237,7 +278,7 @@ class Writer:
         return positions
 
     def _follows(self, record: Record, end: int) -> bool:
-        items = len(record.entries) if isinstance(record, Decisions) else 1
+        items = len(record.items) if isinstance(record, Decisions) else 1
         return writer_of(record.position) == self.number and step(record.position, 1 - items) > end
 
     def _write_one_by_one(self) -> None:
@@ -267,16 +308,6 @@ class Writer:
 
     def _refuse_changes(self) -> None:
         self._intake.refuse_changes(StoreUnavailableError(f"the database `{self._database.url}` is away"))
-
-    def _record_of(self, pending: Pending) -> Record | None:
-        if isinstance(pending.item, Event):
-            return Happened(position=pending.position, event=pending.item)
-        try:
-            entries = [log_entry(item, self._redactor, pending.source, pending.represents) for item in pending.item]
-        except Exception:  # what one caller hands in must not stop the log
-            log.exception("a record cannot be written and is lost")
-            return None
-        return Decisions(position=pending.position, entries=entries)
 
     def _commit(self, change: Change[Any] | None, positions: list[int]) -> None:
         """Write what is unwritten and a change, all in one transaction."""
@@ -388,6 +419,12 @@ class Writer:
     def _missing(self, records: list[Record]) -> list[Record]:
         there = self._ledger.present({record.position for record in records})
         return [record for record in records if record.position not in there]
+
+
+def _record_of(pending: Pending) -> Record:
+    if isinstance(pending.item, Event):
+        return Happened(position=pending.position, event=pending.item)
+    return Decisions(position=pending.position, items=pending.item)
 
 
 def _fail(change: Change[Any] | None, error: Exception) -> None:
