@@ -56,7 +56,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     file_wins: bool = False
     file_write_back: bool = False
     watch_interval_seconds: float = 0.2
-    threads: int = 3
+    threads: int = 2
     max_body_bytes: int = 16 * 2**20
     max_batch: int = 10_000
     admin_key: str = ""

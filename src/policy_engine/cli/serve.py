@@ -33,7 +33,7 @@ from policy_engine.model.errors import InvalidPolicyError, SettingsError, StateE
     "--database",
     help="The database as a URL, SQLite or PostgreSQL.  [default: a file in the data directory; POLICY_DATABASE]",
 )
-@click.option("--threads", type=int, help="Threads that serve requests.  [default: 3; POLICY_THREADS]")
+@click.option("--threads", type=int, help="Threads that serve requests.  [default: 2; POLICY_THREADS]")
 @click.option("--log-level", type=click.Choice(LOG_LEVELS, case_sensitive=False), help="[default: INFO; LOG_LEVEL]")
 @click.option(
     "--write-back/--no-write-back", "file_write_back", default=None, help="Write API changes to the policy file."

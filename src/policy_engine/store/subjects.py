@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, text, update
 
 from policy_engine.store.schema import erased, store, subject
 
@@ -24,6 +24,19 @@ _MAX_REMEMBERED = 50_000
 _CHUNK = 500
 _MAX_NAME = 256
 _DIGEST_AT = ":sha256:"
+
+
+_ADD_ON_POSTGRESQL = text("""
+    INSERT INTO subject (tenant, name, key, pseudonym)
+    SELECT :tenant, * FROM unnest(CAST(:name AS text[]), CAST(:key AS bytea[]), CAST(:pseudonym AS text[]))
+    ON CONFLICT DO NOTHING
+    RETURNING name
+""")
+_FIND_ON_POSTGRESQL = text("""
+    SELECT name, key, pseudonym FROM subject JOIN unnest(CAST(:names AS text[])) AS wanted (name) USING (name)
+    WHERE tenant = :tenant
+""")
+"""One statement for many names: parameters of their own for each take ten times as long."""
 
 
 class Subject(NamedTuple):
@@ -136,6 +149,9 @@ class Subjects:
         return {name: fresh.get(name) or lasting[name] for name in names}
 
     def _load(self, connection: Connection, names: list[str]) -> dict[str, Subject]:
+        if connection.dialect.name == "postgresql":
+            rows = connection.execute(_FIND_ON_POSTGRESQL, {"tenant": self._tenant, "names": names}) if names else ()
+            return {row.name: Subject(row.name, bytes(row.key), row.pseudonym) for row in rows}
         found = {}
         for start in range(0, len(names), _CHUNK):
             query = select(subject.c.name, subject.c.key, subject.c.pseudonym).where(
@@ -148,13 +164,12 @@ class Subjects:
 
     def _add(self, connection: Connection, new: list[Subject]) -> dict[str, Subject]:
         rows = [{"tenant": self._tenant, **item._asdict()} for item in new]
-        statement = insert(subject)
         if connection.dialect.name == "postgresql":  # another process may make a key for the same name
-            from sqlalchemy.dialects.postgresql import insert as insert_or_not  # noqa: PLC0415
-
-            connection.execute(insert_or_not(subject).on_conflict_do_nothing(), rows)
-            return self._load(connection, [item.name for item in new])
-        connection.execute(statement, rows)
+            columns = {name: [row[name] for row in rows] for name in ("name", "key", "pseudonym")}
+            added = set(connection.execute(_ADD_ON_POSTGRESQL, {"tenant": self._tenant, **columns}).scalars())
+            others = self._load(connection, [item.name for item in new if item.name not in added])
+            return {item.name: item for item in new if item.name in added} | others
+        connection.execute(insert(subject), rows)
         return {item.name: item for item in new}
 
 
