@@ -13,7 +13,7 @@ from sqlalchemy import Connection, insert, select
 
 from policy_engine.model.errors import StateError
 from policy_engine.store import schema
-from policy_engine.store.database import serialise
+from policy_engine.store.database import serialise, serialise_now
 from policy_engine.store.keys import KeyDirectory, PublicKey, SigningKey
 from policy_engine.store.options import DEFAULT_TENANT
 
@@ -113,6 +113,8 @@ class Signer:
             connection: In the transaction that changed the chains.
             moved: The chains of which this transaction removed the beginning.
         """
+        if not serialise_now(connection):
+            return False  # another process signs; what it signs covers what is committed here too, a little later
         try:
             self._sign(connection, moved)
         except StateError as error:

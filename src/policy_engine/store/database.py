@@ -25,7 +25,7 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 
-from policy_engine.model.errors import StateError, StoreUnavailableError
+from policy_engine.model.errors import BusyError, StateError, StoreUnavailableError
 
 BUSY_SECONDS = 0.2
 """How long a writer waits for another process."""
@@ -42,6 +42,9 @@ _LIVE_BYTES = """
             SELECT body FROM decision ORDER BY position DESC LIMIT 1000) AS newest)
 """
 """What the log takes, by the size of its newest rows: the files of PostgreSQL do not shrink when rows are removed."""
+
+_BRIEF_MILLISECONDS = 50
+_LOCK_NOT_AVAILABLE = "55P03"
 
 _WRITE_LOCK = 7_030_011
 """The advisory lock under which PostgreSQL writers of one store take turns where they must."""
@@ -148,10 +151,33 @@ class Database:
             return int(connection.execute(text(_LIVE_BYTES)).scalar_one() or 0)
 
 
-def serialise(connection: Connection) -> None:
-    """Let transactions that call this take turns until they end; those of SQLite always do."""
-    if connection.dialect.name == "postgresql":
+def serialise(connection: Connection, *, briefly: bool = False) -> None:
+    """Let transactions that call this take turns until they end; those of SQLite always do.
+
+    Args:
+        connection: In the transaction.
+        briefly: Whether not to wait for long, because what a writer has to log waits too.
+
+    Raises:
+        BusyError: It did not become this one's turn in time.
+    """
+    if connection.dialect.name != "postgresql":
+        return
+    if briefly:
+        connection.execute(text(f"SET LOCAL lock_timeout = {_BRIEF_MILLISECONDS}"))
+    try:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _WRITE_LOCK})
+    except DBAPIError as error:
+        if _sqlstate(error.orig) != _LOCK_NOT_AVAILABLE:
+            raise
+        raise BusyError("other processes change something; try again") from error
+
+
+def serialise_now(connection: Connection) -> bool:
+    """Take the turn as `serialise` does if nobody has it; return whether that is so."""
+    if connection.dialect.name != "postgresql":
+        return True
+    return bool(connection.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _WRITE_LOCK}).scalar_one())
 
 
 @contextmanager
@@ -238,5 +264,13 @@ def _postgresql(url: URL) -> Engine:
         pool_size=4,
         max_overflow=12,
         pool_timeout=BUSY_SECONDS,
-        connect_args={"connect_timeout": 2, "application_name": "policy-engine", "options": "-c lock_timeout=2000"},
+        connect_args={
+            "connect_timeout": 2,
+            "application_name": "policy-engine",
+            "options": "-c lock_timeout=2000",
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 10_000,
+        },
     )

@@ -229,7 +229,7 @@ class RevisionStore(RevisionReader):
 
         def apply(transaction: Transaction) -> None:
             connection = transaction.connection
-            serialise(connection)
+            serialise(connection, briefly=True)
             head = _head(connection, self._tenant)
             if (head.number if head else None) != revision.parent:
                 raise ConflictError("another change came first")

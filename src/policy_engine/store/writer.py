@@ -35,7 +35,7 @@ T = TypeVar("T")
 FLUSH_SECONDS = 0.05
 _RETRY_SECONDS = 0.25
 _ATTEMPTS = 3
-"""How often a transaction is tried before what it holds goes to the spool: another process may only be busy."""
+"""How often a transaction is tried before the database counts as away: another process may only be busy."""
 
 _COMMIT_SECONDS = 30.0
 _CHUNK = 500
@@ -323,14 +323,13 @@ class Writer:
     # While the database is away
 
     def _go_away(self, error: Exception) -> None:
-        """Spool what is unwritten, unless it is worth while to try again first."""
+        """Spool what is unwritten; say so once it is more than another process that is busy."""
         self._attempts += 1
         self._away = True
-        if self._attempts < _ATTEMPTS and not self._stopping:
-            return
         if self._attempts == _ATTEMPTS:
             log.warning("%s; what is recorded goes to the spool", error)
-        self._told("store_unavailable", "the database is away; the log says why")
+        if self._attempts >= _ATTEMPTS:
+            self._told("store_unavailable", "the database is away; the log says why")
         try:
             self._spool.add([encode_record(record) for record in self._unwritten])
         except SpoolFullError:
