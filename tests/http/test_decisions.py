@@ -14,6 +14,7 @@ from tests.service.databases import locked
 from tests.service.running import eventually
 
 from policy_engine.http.app import create_app
+from policy_engine.http.check import MAX_SYNC_BATCH
 from policy_engine.model.mask import MASK
 from policy_engine.service import PolicyService
 
@@ -313,7 +314,9 @@ def test_off_keeps_nothing(services: Services) -> None:
     assert found(client) == []
 
 
-def test_what_is_not_on_the_disk_in_time_is_no_answer(client: FlaskClient, service: PolicyService) -> None:
+def test_what_is_not_on_the_disk_in_time_is_no_answer(services: Services) -> None:
+    service = services(spool_max_bytes=0)  # it cannot go there either
+    client = create_app(service).test_client()
     body = {"policy_type": "network_security", "context": TCP}
     with locked(service):
         response = client.post("/api/v1/check", json=body, headers=SYNC)
@@ -321,3 +324,17 @@ def test_what_is_not_on_the_disk_in_time_is_no_answer(client: FlaskClient, servi
         assert response.headers["Retry-After"] == "1"
         assert client.post("/api/v1/check", json=body).status_code == 200, "others go on"
     eventually(lambda: len(found(client)) == 2, "it is recorded, a little later")
+
+
+def test_an_unknown_parameter_is_refused_with_a_hint(client: FlaskClient) -> None:
+    answer = problem(client.get("/api/v1/decisions?cleint=a"), 400)
+    assert "there is no parameter `cleint`" in answer["detail"]
+    assert "client" in str(answer["errors"])
+
+
+def test_a_batch_that_waits_for_the_disk_is_not_too_large(client: FlaskClient) -> None:
+    body = {"policy_type": "network_security", "contexts": [TCP] * (MAX_SYNC_BATCH + 1)}
+    response = client.post("/api/v1/check/batch", json=body, headers=SYNC)
+    assert pointers(response, 413) == ["/contexts"]
+    assert found(client) == [], "nothing was decided"
+    assert client.post("/api/v1/check/batch", json=body).status_code == 200

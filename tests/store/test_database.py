@@ -13,9 +13,9 @@ from sqlalchemy.exc import DataError, IntegrityError
 from tests.postgres import Postgres
 from tests.store.outages import Locked, away
 
-from policy_engine.model.errors import StateError, StoreUnavailableError
+from policy_engine.model.errors import BusyError, StateError, StoreUnavailableError
 from policy_engine.store import schema
-from policy_engine.store.database import Database, serialise
+from policy_engine.store.database import Database, serialise, serialise_now
 from policy_engine.store.migrate import migrate
 
 TABLE = schema.imported
@@ -201,4 +201,34 @@ def test_the_size_of_a_file_is_that_of_its_content(sqlite_url: str) -> None:
         body = {"tenant": "t", "type": "x", "seq": 1, "body": b"x" * 10_000, "hash": b""}
         connection.execute(insert(schema.event), [{**body, "position": number} for number in range(100)])
     assert database.bytes_used() - before in range(1_000_000, 2_000_000)
+    database.close()
+
+
+def test_a_new_file_is_for_its_owner_alone(sqlite_url: str) -> None:
+    database = Database(sqlite_url)
+    migrate(database)
+    assert database.path is not None
+    modes = {path.name: path.stat().st_mode & 0o777 for path in database.path.parent.glob(f"{database.path.name}*")}
+    assert set(modes.values()) == {0o600}, modes
+    database.close()
+
+
+def test_a_linked_file_is_one_database(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "linked").symlink_to(tmp_path / "real")
+    real, linked = (Database(f"sqlite:///{tmp_path}/{name}/log.db") for name in ("real", "linked"))
+    assert real.path == linked.path, "seats and locks lie beside it"
+
+
+def test_a_turn_is_not_waited_for_when_the_log_waits_too(postgres_url: str) -> None:
+    database = Database(postgres_url)
+    migrate(database)
+    with database.write() as first:
+        serialise(first)
+        with pytest.raises(BusyError), database.write() as second:
+            serialise(second, briefly=True)
+        with database.write() as third:
+            assert not serialise_now(third)
+    with database.write() as fourth:
+        assert serialise_now(fourth)
     database.close()

@@ -314,3 +314,12 @@ def test_many_faults_are_counted_and_some_are_listed(stores: Stores, keys: KeyDi
     report = verified(stores.url, keys)
     assert not report.ok
     assert len(report.faults) == MAX_FAULTS
+
+
+def test_another_name_for_a_subject_is_found(stores: Stores, keys: KeyDirectory) -> None:
+    with changed(stores.url) as connection:
+        table = schema.subject
+        connection.execute(update(table).where(table.c.name == "north").values(name="nobody"))
+    (fault,) = verified(stores.url, keys).faults
+    assert fault.what == "column"
+    assert "its name is another one" in fault.text

@@ -25,6 +25,7 @@ from policy_engine.store.encode import MAX_ITEMS_A_ROW
 from policy_engine.store.opened import Store
 from policy_engine.store.options import DEFAULT_TENANT
 from policy_engine.store.position import writer_of
+from policy_engine.store.retention import remove_decisions
 
 
 def batch(count: int, **context: Any) -> list[Checked]:
@@ -388,3 +389,13 @@ def test_any_client_id_can_be_written_and_found(stores: Stores, client: Any) -> 
     assert shown[1].entry.context["client_ip"] == "10.0.0.1"
     if isinstance(client, str) and client != "~x":
         assert len(all_decisions(store, DecisionQuery(client=client))) == 1
+
+
+def test_what_the_log_takes_falls_when_decisions_go(stores: Stores) -> None:
+    store = stores()
+    for _ in range(30):
+        store.writer.record_decisions(batch(100))
+    flush(store)
+    before = store.database.bytes_used()
+    assert remove_decisions(store, store.writer.readable_until).entries >= 1000
+    assert 0 < store.database.bytes_used() < before
