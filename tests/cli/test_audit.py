@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +47,12 @@ def keys(tmp_path: Path) -> KeyDirectory:
     return KeyDirectory(tmp_path / "keys")
 
 
+def entries(stores: Stores) -> int:
+    """How many entries there are in all streams."""
+    content = Content(stores.url)
+    return sum(len(content.rows(stream)) for stream in schema.STREAMS)
+
+
 def run(directory: Path, command: click.Command, *arguments: str, given: str | None = None, **variables: str) -> Result:
     variables = {"POLICY_DATA_DIR": str(directory), **variables}
     return CliRunner(env=variables).invoke(command, arguments, input=given)
@@ -64,7 +71,8 @@ def alter(stores: Stores) -> None:
 def test_a_trail_that_verifies(tmp_path: Path, written: Stores) -> None:
     result = run(tmp_path, audit, "verify")
     assert result.exit_code == 0, result.output
-    assert result.stdout == "verified: 152 entries, 8 checkpoints; 0 entries are covered by no checkpoint yet\n"
+    held = entries(written)
+    assert result.stdout == f"verified: {held} entries, 8 checkpoints; 0 entries are covered by no checkpoint yet\n"
     assert verified(written.url, KeyDirectory(tmp_path / "keys")).ok
 
 
@@ -73,13 +81,19 @@ def test_a_trail_that_was_altered(tmp_path: Path, written: Stores) -> None:
     result = run(tmp_path, audit, "verify")
     assert result.exit_code == 1
     assert result.stdout.startswith("altered: writer 1 in `event`: entry 5 does not follow the one before")
-    assert result.stdout.splitlines()[-1].startswith("not as it was stored: 152 entries")
+    assert result.stdout.splitlines()[-1].startswith(f"not as it was stored: {entries(written)} entries")
 
 
 def test_the_report_as_json(tmp_path: Path, written: Stores) -> None:
     result = run(tmp_path, audit, "verify", "--json")
     assert result.exit_code == 0
-    assert json.loads(result.stdout) == {"ok": True, "entries": 152, "checkpoints": 8, "uncovered": 0, "faults": []}
+    assert json.loads(result.stdout) == {
+        "ok": True,
+        "entries": entries(written),
+        "checkpoints": 8,
+        "uncovered": 0,
+        "faults": [],
+    }
     alter(written)
     result = run(tmp_path, audit, "verify", "--json")
     assert result.exit_code == 1
@@ -137,7 +151,7 @@ def test_while_the_service_is_running(tmp_path: Path, stores: Stores) -> None:
     write_trail(stores)
     result = run(tmp_path, audit, "verify")
     assert result.exit_code == 0
-    assert "; 20 entries are covered by no checkpoint yet" in result.stdout
+    assert re.search(r"; [1-9]\d* entries are covered by no checkpoint yet", result.stdout)
 
 
 # export
@@ -251,6 +265,7 @@ def test_erasing_beside_a_running_service(tmp_path: Path, stores: Stores) -> Non
     one, _ = write_trail(stores)
     assert run(tmp_path, erase, "south", "--yes").exit_code == 0
     assert all_decisions(one, DecisionQuery(client="south")) == []
+    one.writer.notice_erasures()
     one.writer.record_decisions([checked(client_id="south")], sync=True)
     assert len(all_decisions(one, DecisionQuery(client="south"))) == 1, "it may come back, as somebody new"
 

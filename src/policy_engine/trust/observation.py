@@ -1,0 +1,79 @@
+"""What is observed of one round: statistics of updates, never the updates themselves."""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import Annotated, TypeAlias
+
+import msgspec
+
+MAX_CLIENTS = 100_000
+_COSINE_SLACK = 1e-6
+"""How far beyond 1 rounding may take a cosine."""
+
+Name: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+
+
+class ClientUpdate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one invited client did in a round.
+
+    Attributes:
+        answered: Whether an update came. Without one there are no statistics.
+        norm: The L2 norm of the update, at least 0.
+        cos_ref: Its cosine to the reference, -1 to 1.
+        cos_prev: Its cosine to the last global step; None in the first round.
+        max_pair_cos: Its cosine to the most similar update of another client; None where there is no other.
+        samples: How many samples the client says it trained on.
+        loss: The training loss that the client declares; it is recorded, and nothing is built on it.
+    """
+
+    client_id: Name
+    answered: bool = True
+    norm: float | None = None
+    cos_ref: float | None = None
+    cos_prev: float | None = None
+    max_pair_cos: float | None = None
+    samples: Count | None = None
+    loss: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check what the types do not say.
+
+        Raises:
+            ValueError: A statistic is missing, is not finite, or is out of its range.
+        """
+        if not self.answered:
+            if any(value is not None for value in (self.norm, self.cos_ref, self.cos_prev, self.max_pair_cos)):
+                raise ValueError(f"client `{self.client_id}` did not answer, and has statistics of an update")
+            return
+        if self.norm is None or self.cos_ref is None:
+            raise ValueError(f"client `{self.client_id}` answered: `norm` and `cos_ref` are needed")
+        if not isfinite(self.norm) or self.norm < 0:
+            raise ValueError(f"client `{self.client_id}`: `norm` is not a finite number of at least 0")
+        for name in ("cos_ref", "cos_prev", "max_pair_cos"):
+            value = getattr(self, name)
+            if value is not None and not abs(value) <= 1 + _COSINE_SLACK:
+                raise ValueError(f"client `{self.client_id}`: `{name}` is not a cosine, from -1 to 1")
+        if self.loss is not None and not isfinite(self.loss):
+            raise ValueError(f"client `{self.client_id}`: `loss` is not finite")
+
+
+class RoundObservation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One round of a federation: every invited client, each once."""
+
+    federation: Name
+    round: Annotated[int, msgspec.Meta(ge=1, le=2**53)]
+    clients: Annotated[tuple[ClientUpdate, ...], msgspec.Meta(min_length=1, max_length=MAX_CLIENTS)]
+
+    def __post_init__(self) -> None:
+        """Check that no client is named twice.
+
+        Raises:
+            ValueError: One is.
+        """
+        seen: set[str] = set()
+        for client in self.clients:
+            if client.client_id in seen:
+                raise ValueError(f"client `{client.client_id}` is in the round twice")
+            seen.add(client.client_id)
