@@ -76,6 +76,10 @@ class BusyError(PolicyEngineError):
     """Somebody else's change is under way; the same call may go through in a moment."""
 
 
+class TurnError(BusyError):
+    """Another process was at it: nothing was done, and it may be this one's turn in a moment."""
+
+
 class OutdatedError(PolicyEngineError):
     """What is in force here is older than the caller demands; another process, or a moment later, may answer."""
 

@@ -25,7 +25,7 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 
-from policy_engine.model.errors import BusyError, StateError, StoreUnavailableError
+from policy_engine.model.errors import StateError, StoreUnavailableError, TurnError
 
 BUSY_SECONDS = 0.2
 """How long a writer waits for another process."""
@@ -159,7 +159,7 @@ def serialise(connection: Connection, *, briefly: bool = False) -> None:
         briefly: Whether not to wait for long, because what a writer has to log waits too.
 
     Raises:
-        BusyError: It did not become this one's turn in time.
+        TurnError: It did not become this one's turn in time.
     """
     if connection.dialect.name != "postgresql":
         return
@@ -170,7 +170,7 @@ def serialise(connection: Connection, *, briefly: bool = False) -> None:
     except DBAPIError as error:
         if _sqlstate(error.orig) != _LOCK_NOT_AVAILABLE:
             raise
-        raise BusyError("other processes change something; try again") from error
+        raise TurnError("other processes change something; try again") from error
 
 
 def serialise_now(connection: Connection) -> bool:

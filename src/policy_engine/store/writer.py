@@ -11,7 +11,7 @@ from threading import Thread
 from typing import Any, TypeVar
 
 from policy_engine.ids import SequenceIds
-from policy_engine.model.errors import BusyError, StateError, StoreUnavailableError
+from policy_engine.model.errors import BusyError, StateError, StoreUnavailableError, TurnError
 from policy_engine.model.event import Event
 from policy_engine.model.record import Checked
 from policy_engine.store.batch import FencedError
@@ -38,6 +38,9 @@ _ATTEMPTS = 3
 """How often a transaction is tried before the database counts as away: another process may only be busy."""
 
 _COMMIT_SECONDS = 30.0
+_TURN_SECONDS = 0.2
+"""How long a change is tried while other processes make theirs."""
+
 _CHUNK = 500
 
 
@@ -173,6 +176,15 @@ class Writer:
             StoreUnavailableError: The database is away; nothing was changed, unless it went away in the moment of the
                 commit, or does not answer for long.
         """
+        deadline = time.monotonic() + _TURN_SECONDS
+        while True:
+            try:
+                return self._transact_once(apply, positions)
+            except TurnError:  # what is to be logged goes first; then it is tried again
+                if time.monotonic() >= deadline:
+                    raise
+
+    def _transact_once(self, apply: Callable[[Transaction], T], positions: int) -> T:
         change: Change[T] = Change(apply, positions, Future())
         self._intake.submit(change)
         try:
