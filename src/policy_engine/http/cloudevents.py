@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import msgspec
+from werkzeug.http import parse_accept_header
 
 from policy_engine.http.problem import JSON
 from policy_engine.model.event import Event
@@ -71,15 +72,7 @@ def page_headers(page: EventPage, path: str, query: Mapping[str, str]) -> list[t
 
 
 def accepts_batch(accept: str) -> bool:
-    """Whether a header `Accept` asks for the batch form by name, rather than for whatever there is."""
-    for part in accept.lower().split(","):
-        name, *parameters = (piece.strip().replace(" ", "") for piece in part.split(";"))
-        if name == BATCH_JSON:
-            return not any(_is_zero(parameter) for parameter in parameters)
-    return False
-
-
-def _is_zero(parameter: str) -> bool:
-    """Whether a parameter of `Accept` is a weight that means: not this."""
-    name, _, weight = parameter.partition("=")
-    return name == "q" and weight.strip("0.") == "" and weight.startswith("0")
+    """Whether a header `Accept` asks for the batch form by name, and for nothing that there is too with more weight."""
+    weights = {name.partition(";")[0].strip(): weight for name, weight in parse_accept_header(accept.lower())}
+    weight = weights.get(BATCH_JSON, 0.0)
+    return weight > 0 and weight >= weights.get(JSON, 0.0)
