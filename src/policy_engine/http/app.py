@@ -23,6 +23,7 @@ from policy_engine.http.health import health
 from policy_engine.http.policies import policies
 from policy_engine.http.problem import JSON, Reply, problem
 from policy_engine.http.revisions import revisions
+from policy_engine.http.slots import Slots
 from policy_engine.ids import uuid7
 from policy_engine.model.errors import (
     BusyError,
@@ -81,6 +82,7 @@ def create_app(service: PolicyService) -> Flask:
         app.add_url_rule(path, path, _flask_view(endpoint), methods=["POST"])
     app.add_url_rule("/", "index", _index)
     app.before_request(_authorise)
+    Slots(service.settings.threads, WRITES).attach(app)
     app.after_request(_label)
     app.register_error_handler(Exception, _to_problem)
     behind = cast("Application", app.wsgi_app)
