@@ -270,11 +270,11 @@ class PolicyService:
             self.troubles.add(code, detail)
 
     def _follow(self) -> None:
-        try:
-            self._activation.catch_up()
-            self.store.writer.notice_erasures()
-        except StateError as error:
-            log.debug("cannot follow: %s", error)
+        for look in (self.store.writer.notice_erasures, self._activation.catch_up):
+            try:
+                look()
+            except StateError as error:
+                log.debug("cannot follow: %s", error)
         if time.monotonic() >= self._next_retention:
             self._next_retention = time.monotonic() + _RETENTION_SECONDS
             self.clean_up()

@@ -171,6 +171,8 @@ def serialise(connection: Connection, *, briefly: bool = False) -> None:
         if _sqlstate(error.orig) != _LOCK_NOT_AVAILABLE:
             raise
         raise TurnError("other processes change something; try again") from error
+    if briefly:  # what follows may wait as usual
+        connection.execute(text("SET LOCAL lock_timeout TO DEFAULT"))
 
 
 def serialise_now(connection: Connection) -> bool:

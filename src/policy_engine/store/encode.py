@@ -141,8 +141,11 @@ def entries_naming(position: int, body: bytes, identity: str) -> list[tuple[int,
 
 
 def positions_in(position: int, body: bytes) -> list[int]:
-    """Return the positions of the entries in a row."""
-    ages, _ = _decode_ages(zlib.decompress(body))
+    """Return the positions of the entries in a row; its own alone when somebody has altered it."""
+    try:
+        ages, _ = _decode_ages(zlib.decompress(body))
+    except (zlib.error, msgspec.MsgspecError):
+        return [position]
     return [step(position, -age) for age in ages]
 
 

@@ -19,7 +19,7 @@ from policy_engine.store.change import Change, Transaction
 from policy_engine.store.checkpoints import Signer
 from policy_engine.store.database import Database, is_refusal
 from policy_engine.store.encode import MAX_SPAN, Record, append_records, positions_in, seal_records
-from policy_engine.store.position import step
+from policy_engine.store.position import MAX_WRITERS, step, writer_of
 from policy_engine.store.seat import Seat, take_seat
 from policy_engine.store.subjects import Subjects, erasures
 
@@ -151,7 +151,9 @@ class Ledger:
             query = select(event.position).where(event.tenant == self._tenant, event.position.between(first, last))
             found.update(connection.execute(query).scalars())
             rows = select(decision.position, decision.body).where(
-                decision.tenant == self._tenant, decision.position.between(first, last)
+                decision.tenant == self._tenant,
+                decision.position.between(first, last),
+                decision.position.op("&")(MAX_WRITERS - 1).in_({writer_of(position) for position in positions}),
             )
             for position, body in connection.execute(rows):
                 found.update(positions_in(position, bytes(body)))
@@ -186,7 +188,7 @@ class Ledger:
     def _append(self, batch: Batch, records: Sequence[Record]) -> None:
         if not records:
             return
-        self._subjects.forget_erased(erasures(batch.connection, self._tenant))
+        self._subjects.begin(erasures(batch.connection, self._tenant))
         ensure = partial(self._subjects.ensure, batch.connection)
         append_records(batch, seal_records(records, self._personal, ensure))
 

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable
 from functools import lru_cache
 from hashlib import sha256
 from json.encoder import encode_basestring_ascii
+from threading import Lock
 from typing import Any, NamedTuple
 
 from cryptography.exceptions import InvalidTag
@@ -118,20 +119,31 @@ class Subjects:
         self.lasting: dict[str, Subject] = {}
         self._fresh: dict[str, Subject] = {}
         self._generation: int | None = None
+        self._read_in: int | None = None
+        self._lock = Lock()
 
     def forget_erased(self, generation: int) -> None:
         """Forget all keys when some were deleted since the generation that is known here; any thread may say so."""
-        if generation != self._generation:
-            self.lasting = {}
-            _seal_text.cache_clear()
-            self._generation = generation
+        with self._lock:
+            if generation != self._generation:
+                self.lasting = {}
+                _seal_text.cache_clear()
+                self._generation = generation
+
+    def begin(self, generation: int) -> None:
+        """Note in which generation a transaction looks up keys."""
+        self.forget_erased(generation)
+        self._read_in = generation
 
     def keep(self) -> None:
-        """Remember what was looked up or made in a transaction that was committed."""
-        if len(self.lasting) + len(self._fresh) > _MAX_REMEMBERED:
-            self.lasting = {}
-        self.lasting.update(self._fresh)
-        self._fresh = {}
+        """Remember what was looked up or made in a transaction that was committed, unless keys were deleted since."""
+        fresh, self._fresh = self._fresh, {}
+        with self._lock:
+            if self._read_in != self._generation:
+                return
+            if len(self.lasting) + len(fresh) > _MAX_REMEMBERED:
+                self.lasting = {}
+            self.lasting.update(fresh)
 
     def drop(self) -> None:
         """Forget what was made in a transaction that failed: these keys are nowhere else."""

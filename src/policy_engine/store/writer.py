@@ -293,7 +293,7 @@ class Writer:
         items = len(record.items) if isinstance(record, Decisions) else 1
         return writer_of(record.position) == self.number and step(record.position, 1 - items) > end
 
-    def _write_one_by_one(self) -> None:
+    def _write_one_by_one(self, *, replaying: bool = False) -> None:
         """Find the record that cannot be written, and go on without it."""
         records, self._unwritten = self._unwritten, []
         for number, record in enumerate(records):
@@ -302,6 +302,8 @@ class Writer:
                 self._commit(None, [])
             except (StateError, FencedError) as error:
                 self._unwritten = records[number:]
+                if replaying:
+                    raise  # they are in the spool still
                 self._go_away(error)
                 return
             except Exception:
@@ -417,7 +419,7 @@ class Writer:
                 raise
             except Exception:
                 log.exception("the writer failed")
-                self._write_one_by_one()
+                self._write_one_by_one(replaying=True)
 
     def _parts(self, spool: Spool | Orphan) -> Iterator[list[Record]]:
         """Yield what is in a spool and not in the database, some at a time."""
