@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import sleep
@@ -17,8 +17,10 @@ from tests.store.outages import FileLimit, Locked, Outage, Proxy, Stopped, away
 from tests.store.stores import Content, Stores, all_decisions, checked, flush, ids_of, patiently, until
 
 from policy_engine.model.errors import BusyError, StoreUnavailableError
+from policy_engine.store import writer
 from policy_engine.store.database import Database
 from policy_engine.store.decisions import DecisionQuery
+from policy_engine.store.encode import Decisions, Record
 from policy_engine.store.opened import Store
 from policy_engine.store.position import writer_of
 
@@ -390,3 +392,41 @@ def test_a_takeover_that_nobody_knows_of_doubles_nothing(
     late.stop()
     stores.stop()
     check_all_there(stores, made, 1)
+
+
+def test_a_change_is_made_once_a_database_that_was_only_busy_is_free(stores: Stores, outage: Outage) -> None:
+    store = stores()
+    with away(outage):
+        made = record(store, 3)
+        until(lambda: store.writer._away, "the database is busy")
+    if not isinstance(outage, Locked):
+        until(lambda: not store.writer._away, "the server is back")
+    store.writer.transact(lambda transaction: transaction.event("POLICY_CREATED", {}), 1)
+    flush(store)
+    check_all_there(stores, made, 1)
+
+
+def test_a_replay_that_is_interrupted_loses_nothing_but_what_cannot_be_written(
+    stores: Stores, outage: Outage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = stores()
+    with away(outage):
+        made = record(store, 12)
+        until(lambda: "store_unavailable" in stores.troubles.now and not store.writer.waiting, "all is spooled")
+        write, busy = store.writer._ledger.write, [1]
+
+        def poisoned(records: Sequence[Record], *rest: Any) -> Any:
+            names = {item.decision_id for record in records if isinstance(record, Decisions) for item in record.items}
+            if made[2] in names:
+                raise ValueError("it cannot be written")
+            if names == {made[3]} and busy[0]:  # when each is tried by itself, behind the poison
+                busy[0] -= 1
+                raise StoreUnavailableError("busy for a moment")
+            return write(records, *rest)
+
+        monkeypatch.setattr(writer, "_CHUNK", 5)
+        monkeypatch.setattr(store.writer._ledger, "write", poisoned)
+    until(lambda: not stores.troubles.now and spools(stores) == [], "everything was replayed")
+    assert busy == [0], "the poison shared its part with others"
+    flush(store)
+    check_all_there(stores, made[:2] + made[3:], 0)

@@ -284,3 +284,20 @@ def test_a_cause_names_who_imports(stores: Stores) -> None:
     pap.create({"id": "one", **POLICY}, cause=Cause(author="ada", reason="first", source="import"))
     revision = store.revisions.newest()[0]
     assert (revision.author, revision.reason, revision.source) == ("ada", "first", "import")
+
+
+def test_a_running_service_forgets_keys_that_a_restore_took_away(
+    stores: Stores, tmp_path: Path, keys: KeyDirectory
+) -> None:
+    store = stores()
+    administration(store).create({"id": "one", **POLICY})
+    file = backed_up(stores.url, tmp_path / "backup.db")
+    store.writer.record_decisions([checked(client_id="old")], sync=True)
+    with changed(stores.url) as connection:
+        assert erase(connection, DEFAULT_TENANT, "old")
+    store.writer.record_decisions([checked(client_id="new")], sync=True)
+    patiently(lambda: restored(stores.url, file, keys))
+    store.writer.notice_erasures()
+    patiently(lambda: store.writer.record_decisions([checked(client_id="new")], sync=True))
+    flush(store)
+    assert [item.entry.client for item in all_decisions(store)] == ["new"], "under a key that is in the store"

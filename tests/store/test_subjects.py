@@ -7,13 +7,24 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import Connection
 from tests.store.stores import Content, Stores, all_decisions, checked, flush
 
 from policy_engine.store.database import Database
 from policy_engine.store.decisions import DecisionQuery
 from policy_engine.store.opened import Store
 from policy_engine.store.options import DEFAULT_TENANT
-from policy_engine.store.subjects import MARK, Subject, erase, pseudonym_in, seal, seal_alone, subject_name, unseal
+from policy_engine.store.subjects import (
+    MARK,
+    Subject,
+    Subjects,
+    erase,
+    pseudonym_in,
+    seal,
+    seal_alone,
+    subject_name,
+    unseal,
+)
 
 KEY, OTHER = bytes(range(64)), bytes(64)
 
@@ -147,3 +158,39 @@ def test_many_new_clients_at_once(stores: Stores, count: int) -> None:
     flush(store)
     assert clients(store) == names
     assert len(Content(stores.url).all("subject")) == count
+
+
+SOUTH = Subject("south", b"k" * 64, "~s")
+
+
+def test_a_key_that_was_erased_while_it_was_looked_up_is_not_kept() -> None:
+    subjects = Subjects(DEFAULT_TENANT)
+    subjects.begin(1)
+    subjects._fresh["south"] = SOUTH
+    subjects.forget_erased(2)  # the follower, before the commit
+    subjects.keep()
+    assert subjects.lasting == {}
+    subjects.begin(2)
+    subjects._fresh["south"] = SOUTH
+    subjects.keep()
+    assert subjects.lasting == {"south": SOUTH}
+    subjects.forget_erased(3)
+    assert subjects.lasting == {}
+
+
+def test_a_name_that_was_erased_while_another_process_added_it_gets_a_key(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, subjects = stores(), Subjects(DEFAULT_TENANT)
+    add = subjects._add
+    calls: list[int] = []
+
+    def lose_once(connection: Connection, new: list[Subject]) -> dict[str, Subject]:
+        calls.append(len(new))
+        return {} if len(calls) == 1 else add(connection, new)
+
+    monkeypatch.setattr(subjects, "_add", lose_once)
+    with store.database.write() as connection:
+        subjects.begin(0)
+        assert set(subjects.ensure(connection, {"west"})) == {"west"}
+    assert calls == [1, 1]

@@ -206,13 +206,25 @@ class _Restoration:
         erased = self._erased()
         known_keys = self._writer.execute(select(schema.audit_key)).all()
         last = self._writer.execute(select(func.max(schema.chain.c.position))).scalar() or 0
+        generation = self._generation()
         for table in reversed(_tables()):
             self._writer.execute(delete(table))
         _copy_rows(self._reader, self._writer, _tables(), progress)
         self._keep_keys(known_keys)
         self._erase_again(erased)
-        self._writer.execute(update(schema.store).values(subject_generation=schema.store.c.subject_generation + 1))
+        self._forget_keys(generation)
         return self._add_revision(database, keys, author, head, last)
+
+    def _forget_keys(self, before: int) -> None:
+        """Let running processes forget the keys that they know: the generation becomes one that none has seen."""
+        following = max(before, self._generation()) + 1
+        table = schema.store
+        self._writer.execute(update(table).where(table.c.tenant == self._tenant).values(subject_generation=following))
+
+    def _generation(self) -> int:
+        table = schema.store
+        query = select(table.c.subject_generation).where(table.c.tenant == self._tenant)
+        return self._writer.execute(query).scalar() or 0
 
     def _head(self, connection: Connection) -> int:
         return connection.execute(select(func.max(schema.revision.c.number))).scalar() or 0

@@ -93,6 +93,11 @@ class Signer:
             return False
         return waiting >= EVERY_ENTRIES or self._passed()
 
+    @property
+    def waits(self) -> bool:
+        """Whether entries wait for a checkpoint."""
+        return bool(self._entries)
+
     def _passed(self) -> bool:
         return time.monotonic() - self._last >= EVERY_SECONDS
 
@@ -109,12 +114,14 @@ class Signer:
     def sign(self, connection: Connection, moved: Collection[ChainKey] = ()) -> bool:
         """Add a checkpoint over all chains as they are now; return whether there is one.
 
+        Without `problem` there is none because it is another process's turn.
+
         Args:
             connection: In the transaction that changed the chains.
             moved: The chains of which this transaction removed the beginning.
         """
         if not serialise_now(connection):
-            return False  # another process signs; what it signs covers what is committed here too, a little later
+            return False  # another process changes or signs something: soon
         try:
             self._sign(connection, moved)
         except StateError as error:

@@ -65,20 +65,10 @@ class Encoder:
         context = self._redactor.redacted(context)
         client, component = _client(context), _component(context)
         sealed = self._seal(context, client)
-        if sealed is None:
-            entry = LogEntry(
-                decision=decision,
-                context=context,
-                facts=facts,
-                client=client,
-                component=component,
-                source=source,
-                represents=represents,
-            )
-            return Item(decision.decision_id, entry=entry)
-        context, client = sealed
+        if sealed is not None:
+            context, client = sealed
         entry = LogEntry(
-            decision=msgspec.Raw(encoded),  # type: ignore[arg-type]  # it is only encoded
+            decision=decision if sealed is None else msgspec.Raw(encoded),  # type: ignore[arg-type]  # only encoded
             context=context,
             facts=facts,
             client=client,
@@ -86,6 +76,8 @@ class Encoder:
             source=source,
             represents=represents,
         )
+        if sealed is None:
+            return Item(decision.decision_id, entry=entry)
         return Item(decision.decision_id, msgspec.Raw(_encode(entry)), _terms(decision, component, client))
 
     def _seal(self, context: dict[str, Any], client: str | None) -> tuple[dict[str, Any], str | None] | None:

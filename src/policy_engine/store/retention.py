@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, delete, func, select, update
 
-from policy_engine.model.errors import StateError
+from policy_engine.model.errors import StateError, TurnError
 from policy_engine.store import schema
 from policy_engine.store.change import Transaction
 from policy_engine.store.opened import Store
@@ -141,7 +141,9 @@ def _signed(store: Store, transaction: Transaction, removed: Removed, writers: I
     """Let a checkpoint state where the chains begin now; without one nothing is removed."""
     moved = {(removed.stream, writer) for writer in writers}
     if removed.entries and not store.signer.sign(transaction.connection, moved):
-        raise StateError(f"nothing is removed from the log: {store.signer.problem}")
+        if store.signer.problem:
+            raise StateError(f"nothing is removed from the log: {store.signer.problem}")
+        raise TurnError("nothing is removed from the log: another process changes something")
     return removed
 
 

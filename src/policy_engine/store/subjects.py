@@ -153,11 +153,12 @@ class Subjects:
         """Return the subjects of these names; those that are new get a key."""
         lasting, fresh = self.lasting, self._fresh
         missing = sorted({name for name in names if name not in lasting and name not in fresh})
-        if missing:
+        while missing:
             fresh.update(self._load(connection, missing))
             new = [_new(name) for name in missing if name not in fresh]
             if new:
                 fresh.update(self._add(connection, new))
+            missing = [name for name in missing if name not in fresh]  # somebody else's that was erased meanwhile
         return {name: fresh.get(name) or lasting[name] for name in names}
 
     def _load(self, connection: Connection, names: list[str]) -> dict[str, Subject]:

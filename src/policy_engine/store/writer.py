@@ -41,6 +41,10 @@ _COMMIT_SECONDS = 30.0
 _TURN_SECONDS = 0.2
 """How long a change is tried while other processes make theirs."""
 
+_LAST_SECONDS = 2.0
+"""How long a process that ends tries to sign: others that end with it want to sign too."""
+
+_LOOK_SECONDS = 0.02
 _CHUNK = 500
 
 
@@ -230,8 +234,18 @@ class Writer:
             self._intake.wake.clear()
             self._turn()
         self._turn()
-        self._signer.hurry()
-        self._turn()
+        self._sign_last()
+
+    def _sign_last(self) -> None:
+        """Make the last checkpoint, when it is this process's turn."""
+        deadline = time.monotonic() + _LAST_SECONDS
+        while self._signer.waits and not self._away and time.monotonic() < deadline:
+            self._signer.hurry()
+            self._turn()
+            if self._signer.problem:
+                return
+            if self._signer.waits:
+                time.sleep(_LOOK_SECONDS)
 
     def _turn(self) -> None:
         """Persist what waits, and carry out one change after another."""
@@ -255,8 +269,9 @@ class Writer:
         """Make what is unwritten lasting, in the database or in the spool; it stays unwritten if neither takes it."""
         try:
             if self._away:
-                _fail(change, StoreUnavailableError(f"the database `{self._database.url}` is away; try again"))
-                change = None
+                if self._attempts >= _ATTEMPTS:  # to write what was spooled takes longer than anybody waits
+                    _fail(change, StoreUnavailableError(f"the database `{self._database.url}` is away; try again"))
+                    change = None
                 self._come_back()
             self._commit(change, self._in_order(positions))
         except (StateError, FencedError) as error:
@@ -344,6 +359,7 @@ class Writer:
             log.warning("%s; what is recorded goes to the spool", error)
         if self._attempts >= _ATTEMPTS:
             self._told("store_unavailable", "the database is away; the log says why")
+        self._unwritten = [record for record in self._unwritten if _can_be_encoded(record)]
         try:
             self._spool.add([encode_record(record) for record in self._unwritten])
         except SpoolFullError:
@@ -438,6 +454,15 @@ def _record_of(pending: Pending) -> Record:
     if isinstance(pending.item, Event):
         return Happened(position=pending.position, event=pending.item)
     return Decisions(position=pending.position, items=pending.item)
+
+
+def _can_be_encoded(record: Record) -> bool:
+    try:
+        encode_record(record)
+    except Exception:  # what one caller handed in must not stop the log
+        log.exception("a record cannot be written and is lost: %s", name_of(record))
+        return False
+    return True
 
 
 def _fail(change: Change[Any] | None, error: Exception) -> None:
