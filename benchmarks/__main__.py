@@ -43,7 +43,7 @@ def main(only: str | None, json_file: Path | None, *, quick: bool) -> None:
     http        requests a second and p99, beside plain Flask and a bare WSGI callable (needs wrk)
     batch       batches of 10,000, and single checks beside them
     memory      PSS of the service, all its processes
-    log         rows a second through the writer, pages and start-up at a million decisions; SQLite and PostgreSQL
+    log         decisions a second through the writer, pages and start-up at a million decisions; SQLite and PostgreSQL
     logged      what the log costs the HTTP rate (needs wrk)
     stream      2,000 subscribers of events, and checks beside them
 

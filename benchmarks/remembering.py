@@ -37,13 +37,13 @@ def run_log(report: Report, *, quick: bool) -> None:
     with TemporaryDirectory() as folder:
         options = StoreOptions(url=f"sqlite:///{folder}/log.db", data_dir=Path(folder), queue=sample * 2)
         with _opened(options) as store:
-            report.add("log sqlite: rows a second, empty", _rate(store, sample), "1/s")
+            report.add("log sqlite: decisions a second, empty", _rate(store, sample), "1/s")
             _fill(store, target - 2 * sample, sample)
-            report.add("log sqlite: rows a second, a million rows", _rate(store, sample), "1/s")
+            report.add("log sqlite: decisions a second, a million decisions", _rate(store, sample), "1/s")
             _measure_pages(report, store)
         began = time.perf_counter()
         with _opened(options):
-            report.add("log sqlite: start with a million rows", time.perf_counter() - began, "s")
+            report.add("log sqlite: start with a million decisions", time.perf_counter() - began, "s")
     _run_postgresql(report, sample)
 
 
@@ -56,7 +56,7 @@ def _run_postgresql(report: Report, sample: int) -> None:
         try:
             options = StoreOptions(url=server.url("postgres"), data_dir=Path(folder), queue=sample * 2)
             with _opened(options) as store:
-                report.add("log postgresql: rows a second", _rate(store, sample), "1/s")
+                report.add("log postgresql: decisions a second", _rate(store, sample), "1/s")
         finally:
             server.stop()
 
@@ -79,7 +79,7 @@ def _checks() -> list[Checked]:
 
 
 def _rate(store: Store, count: int) -> float:
-    """Return how many rows a second get through the writer; the rate at which its queue empties, commits included."""
+    """Return how many decisions a second get through the writer; the rate at which its queue empties, commits included."""
     checks = _checks()
     began = time.perf_counter()
     for number in range(count):

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypedDict, TypeVar, Unpack
 
 import msgspec
 
@@ -72,6 +72,15 @@ class Answer(NamedTuple):
 
     decision: Decision
     body: bytes
+
+
+class Asked(TypedDict, total=False):
+    """How a check is asked for, beside its type and context."""
+
+    at: datetime | str | None
+    explain: bool
+    request_id: str | None
+    caller: Caller
 
 
 _encode = msgspec.json.Encoder().encode
@@ -182,16 +191,7 @@ class PolicyService:
 
     # Checks
 
-    def check(
-        self,
-        policy_type: str,
-        context: dict[str, Any],
-        *,
-        at: datetime | str | None = None,
-        explain: bool = False,
-        request_id: str | None = None,
-        caller: Caller = SELF,
-    ) -> Decision:
+    def check(self, policy_type: str, context: dict[str, Any], **asked: Unpack[Asked]) -> Decision:
         """Decide one request and remember it.
 
         Raises:
@@ -199,7 +199,7 @@ class PolicyService:
             OutdatedError: What is in force here is older than the caller demands.
             BusyError: The decision could not be remembered in time.
         """
-        return self.answer(policy_type, context, at=at, explain=explain, request_id=request_id, caller=caller).decision
+        return self.answer(policy_type, context, **asked).decision
 
     def answer(
         self,

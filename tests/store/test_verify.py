@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from random import Random
 from secrets import randbits
 from threading import Event, Thread
+from time import sleep
 
 import pytest
 from sqlalchemy import Connection, delete, update
@@ -29,7 +32,7 @@ from tests.store.trail import (
 
 from policy_engine.model.errors import BusyError
 from policy_engine.store import batch, encode, schema
-from policy_engine.store.database import Database
+from policy_engine.store.database import Database, serialise
 from policy_engine.store.decisions import DecisionQuery
 from policy_engine.store.faults import MAX_FAULTS
 from policy_engine.store.keys import KeyDirectory, PublicKey
@@ -323,3 +326,30 @@ def test_another_name_for_a_subject_is_found(stores: Stores, keys: KeyDirectory)
     (fault,) = verified(stores.url, keys).faults
     assert fault.what == "column"
     assert "its name is another one" in fault.text
+
+
+def test_the_last_checkpoint_waits_for_its_turn(postgres_url: str, tmp_path: Path) -> None:
+    stores = Stores(postgres_url, tmp_path)
+    store, taken, free = stores(), Event(), Event()
+    only_when_told(store)
+    record_some(store, 1)
+    database = Database(postgres_url)
+
+    def change_something() -> None:
+        with database.write() as connection:
+            serialise(connection)
+            taken.set()
+            free.wait(10)
+
+    with ThreadPoolExecutor(2) as pool:
+        other = pool.submit(change_something)
+        assert taken.wait(10)
+        stopping = pool.submit(stores.end, store)
+        sleep(0.3)
+        free.set()
+        other.result()
+        stopping.result()
+    database.close()
+    report = verified(postgres_url, store.keys)
+    assert report.ok
+    assert (report.checkpoints, report.uncovered) == (1, 0)
