@@ -79,7 +79,7 @@ def _checks() -> list[Checked]:
 
 
 def _rate(store: Store, count: int) -> float:
-    """Return how many decisions a second get through the writer; the rate at which its queue empties, commits included."""
+    """Return how many decisions a second get through the writer: how fast its queue empties, commits included."""
     checks = _checks()
     began = time.perf_counter()
     for number in range(count):

@@ -71,7 +71,8 @@ def build_classifier(
         unindexed: The rules of which a match key has no column.
         uncovered: The rules that have to be judged whatever the request is.
 
-    The generated text holds the names of attributes as Python literals and nothing else that comes from a policy.
+    The generated text holds the names of attributes and floats that they are compared with, both as Python literals,
+    and nothing else that comes from a policy.
     """
     names: dict[str, Any] = {"everything": everything, "unindexed": unindexed, "uncovered": uncovered}
     body = []

@@ -254,9 +254,8 @@ class ThresholdColumn:
         found = "sets[place(cuts, value)]"
         self.names: Mapping[str, Any] = {"sets": sets, "cuts": self._cuts, "place": bisect_right}
         if len(self._cuts) <= FEW_CUTS:
-            found = _chain(0, len(self._cuts))
+            found = _chain(self._cuts, 0, len(self._cuts))
             self.names = {f"set{number}": rules for number, rules in enumerate(sets)}
-            self.names = {**self.names, **{f"cut{number}": cut for number, cut in enumerate(self._cuts)}}
         self.expression = f"{found} if {_ORDINARY[declared]} else None"
 
     def ponder(self, _value: Any) -> Answer:
@@ -270,12 +269,12 @@ FEW_CUTS = 15
 _EXACT = float(2**53)
 
 
-def _chain(first: int, last: int) -> str:
+def _chain(cuts: Sequence[float], first: int, last: int) -> str:
     """Return Python that finds the set of a value among some classes; NaN, below no cut, falls into the last."""
     if first == last:
         return f"set{first}"
     middle = (first + last) // 2
-    return f"({_chain(first, middle)} if value < cut{middle} else {_chain(middle + 1, last)})"
+    return f"({_chain(cuts, first, middle)} if value < {cuts[middle]!r} else {_chain(cuts, middle + 1, last)})"
 
 
 def _after(number: float) -> float:

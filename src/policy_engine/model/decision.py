@@ -102,7 +102,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     shadow: ShadowOutcome | None = None
 
 
-class Decision(msgspec.Struct, frozen=True, kw_only=True):
+class Decision(msgspec.Struct, frozen=True):
     """An outcome as the engine hands it out: with its identity, its time and the revision it comes from.
 
     Attributes:

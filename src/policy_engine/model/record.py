@@ -23,7 +23,7 @@ class Checked(NamedTuple):
     facts: dict[str, Any]
 
 
-class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
+class LogEntry(msgspec.Struct, frozen=True):
     """One entry of the decision log.
 
     Attributes:
