@@ -9,7 +9,7 @@ import os
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -93,7 +93,7 @@ class Database:
             pool_timeout=busy_seconds,
             connect_args={"timeout": busy_seconds, "check_same_thread": False},
         )
-        event.listen(engine, "connect", _set_up_sqlite)
+        event.listen(engine, "connect", partial(_set_up_sqlite, busy_seconds))
         event.listen(engine, "begin", partial(_begin_sqlite, busy_seconds))
         return engine
 
@@ -217,8 +217,12 @@ def _driver_errors() -> tuple[type[Exception], ...]:
     return (DBAPIError, sqlite3.Error, *([psycopg.Error] if psycopg else []))
 
 
-def _set_up_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
+def _set_up_sqlite(busy_seconds: float, connection: sqlite3.Connection, _record: Any) -> None:
     connection.isolation_level = None  # transactions begin where `_begin_sqlite` says
+    _patiently(partial(_set_pragmas, connection), busy_seconds)  # who makes a new file into one with a log has it alone
+
+
+def _set_pragmas(connection: sqlite3.Connection) -> None:
     pragmas = ["synchronous=FULL", "secure_delete=ON", "cache_size=-8192"]
     if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):  # to set these again would need the write lock
         pragmas[:0] = [f"page_size={_PAGE_BYTES}", "auto_vacuum=INCREMENTAL", "journal_mode=WAL"]
@@ -239,21 +243,30 @@ def _begin_to_write(driver: Any, busy_seconds: float) -> None:
     Left to itself SQLite looks less and less often, at last every 100 ms: among several processes that write all the
     time, the one that has waited longest would be served last.
     """
-    deadline = time.monotonic() + busy_seconds
     driver.execute("PRAGMA busy_timeout=0").close()
     try:
-        while True:
-            try:
-                driver.execute("BEGIN IMMEDIATE").close()
-            except sqlite3.OperationalError as error:
-                busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-                if not busy or time.monotonic() >= deadline:
-                    raise
-                time.sleep(_LOOK_SECONDS)
-            else:
-                return
+        _patiently(lambda: driver.execute("BEGIN IMMEDIATE").close(), busy_seconds)
     finally:
         driver.execute(f"PRAGMA busy_timeout={int(busy_seconds * 1000)}").close()
+
+
+def _patiently(act: Callable[[], None], busy_seconds: float) -> None:
+    """Do something as soon as nobody else has the file, which SQLite itself does not wait for in every case.
+
+    Raises:
+        sqlite3.OperationalError: It is still busy after so long, or something else is wrong.
+    """
+    deadline = time.monotonic() + busy_seconds
+    while True:
+        try:
+            act()
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() >= deadline:
+                raise
+            time.sleep(_LOOK_SECONDS)
+        else:
+            return
 
 
 def _postgresql(url: URL) -> Engine:
