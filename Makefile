@@ -4,9 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-header --no-annotate
+DEV := --extra dev --extra privacy --extra demo
+FLOWER := .venv-flower
 ARGS ?=
 
-.PHONY: help run test test-deep test-crash lint format bench lock clean
+.PHONY: help run test test-deep test-crash test-flower lint format bench bench-trust demo lock clean
 .DEFAULT_GOAL := help
 
 help: ## show what can be done
@@ -16,13 +18,16 @@ run: $(VENV)/run.stamp ## start the service on port 5000 (ARGS="--port 5050" add
 	$(BIN)/policy-engine serve $(ARGS)
 
 test: $(VENV)/dev.stamp ## run the tests
-	$(BIN)/python -m pytest -n 2 -m "not deep and not crash" $(ARGS)
+	$(BIN)/python -m pytest -n 2 -m "not deep and not crash and not flower" $(ARGS)
 
 test-deep: $(VENV)/dev.stamp ## run the long random tests
 	$(BIN)/python -m pytest -m deep -s $(ARGS)
 
 test-crash: $(VENV)/dev.stamp ## kill the service at random moments, many times, and look for what is lost
 	$(BIN)/python -m pytest -m crash -s $(ARGS)
+
+test-flower: $(FLOWER)/flower.stamp ## run the tests of the Flower integration, with Flower, in an environment of its own
+	$(FLOWER)/bin/python -m pytest -m flower $(ARGS)
 
 lint: $(VENV)/dev.stamp ## ruff and mypy
 	$(BIN)/ruff check .
@@ -36,15 +41,22 @@ format: $(VENV)/dev.stamp ## let ruff format and mend
 bench: $(VENV)/bench.stamp ## measure beside the peers and compare with benchmarks/thresholds.toml
 	$(BIN)/python -m benchmarks $(ARGS)
 
+bench-trust: $(VENV)/dev.stamp ## attack federations under each defence and compare with benchmarks/trust_thresholds.toml (ARGS=--quick)
+	$(BIN)/python -m benchmarks.trust $(ARGS)
+
+demo: $(VENV)/dev.stamp ## attack a small federation, with and without the engine (ARGS="--attack label_flip")
+	$(BIN)/policy-engine demo federation $(ARGS)
+
 lock: $(VENV)/dev.stamp ## pin the newest allowed versions of everything, with hashes
 	$(PIP) install uv
 	$(COMPILE) pyproject.toml --output-file requirements/run.lock
-	$(COMPILE) pyproject.toml --extra dev --constraint requirements/run.lock --output-file requirements/dev.lock
-	$(COMPILE) pyproject.toml --extra dev --extra bench --constraint requirements/dev.lock --output-file requirements/bench.lock
+	$(COMPILE) pyproject.toml $(DEV) --constraint requirements/run.lock --output-file requirements/dev.lock
+	$(COMPILE) pyproject.toml $(DEV) --extra bench --constraint requirements/dev.lock --output-file requirements/bench.lock
+	$(COMPILE) pyproject.toml --extra dev --extra demo --extra flower --output-file requirements/flower.lock
 	$(COMPILE) requirements/build.in --constraint requirements/dev.lock --output-file requirements/build.lock
 
 clean: ## remove the virtual environment and what tools left behind
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(FLOWER) build dist .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -53,4 +65,13 @@ $(BIN)/python:
 $(VENV)/%.stamp: requirements/%.lock requirements/build.lock pyproject.toml | $(BIN)/python
 	$(PIP) install --require-hashes -r requirements/build.lock -r requirements/$*.lock
 	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Flower pins libraries of its own, so it gets an environment of its own.
+$(FLOWER)/bin/python:
+	$(PYTHON) -m venv $(FLOWER)
+
+$(FLOWER)/flower.stamp: requirements/flower.lock requirements/build.lock pyproject.toml | $(FLOWER)/bin/python
+	$(FLOWER)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/build.lock -r requirements/flower.lock
+	$(FLOWER)/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -8,6 +8,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple, TypeAlias
 
+from policy_engine.authority import Selection, TrustAuthority
 from policy_engine.engine.combine import undeclared
 from policy_engine.engine.context import normalise
 from policy_engine.engine.decide import decide
@@ -18,6 +19,7 @@ from policy_engine.facts.clock import Clock
 from policy_engine.facts.inventory import Component, Inventory
 from policy_engine.facts.source import FactSource
 from policy_engine.ids import uuid7
+from policy_engine.judgement import Judgement, judge
 from policy_engine.language.canonical import digest
 from policy_engine.language.document import parse_document, read_document
 from policy_engine.model.decision import Decision, Outcome
@@ -25,11 +27,20 @@ from policy_engine.model.errors import InvalidRequestError
 from policy_engine.model.policy import PolicySet
 from policy_engine.model.record import Checked
 from policy_engine.model.trace import RuleTrace
+from policy_engine.trust.advice import RoundAdvice
+from policy_engine.trust.memory import Ledger
+from policy_engine.trust.observation import RoundObservation
+from policy_engine.trust.settings import TrustSettings
 
 Listener: TypeAlias = Callable[[Sequence[Checked]], None]
 """Called with every decision that `check` and `check_many` hand out, and what it was made from."""
 
 DEFAULT_REUSE_SECONDS = 1.0
+
+JUDGING_TYPES = ("security", "trust_reputation")
+"""The types whose policies say what follows from trust, whenever that has changed."""
+
+_JUDGED = {"operation": "evaluate_trust", "component_type": "fl-client", "metric_type": "model_contribution"}
 
 
 class Plan(NamedTuple):
@@ -78,6 +89,8 @@ class PolicyEngine:
         version: int = 1,
         reuse_seconds: float = DEFAULT_REUSE_SECONDS,
         listener: Listener | None = None,
+        trust: Mapping[str, TrustSettings] | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         """Compile a policy set.
 
@@ -89,11 +102,14 @@ class PolicyEngine:
             version: The number of this revision.
             reuse_seconds: How long a caller may reuse an answer at most.
             listener: Called with every decision.
+            trust: How trust is reckoned, by federation; `*` for those that are not named.
+            ledger: Where trust is kept; in memory by default.
         """
+        self.trust = TrustAuthority(ledger, trust, judge=self._judge)
         self._functions = dict(functions or {})
         self._clock = Clock(zone)
         self.inventory = Inventory(components)
-        self._sources: tuple[FactSource, ...] = (self._clock, self.inventory)
+        self._sources: tuple[FactSource, ...] = (self._clock, self.inventory, self.trust.facts)
         self._reuse = timedelta(seconds=reuse_seconds)
         self._listener = listener
         self.revision = self.prepare(policy_set, version)
@@ -225,6 +241,38 @@ class PolicyEngine:
             for context in requests
         ]
 
+    # Trust
+
+    def observe(self, observation: RoundObservation) -> RoundAdvice:
+        """Take what was observed of a round and return what to do with its updates; as `TrustAuthority.observe`."""
+        return self.trust.observe(observation)
+
+    def select(self, federation: str, round_number: int, candidates: Sequence[str]) -> Selection:
+        """Return whom to invite to a round; as `TrustAuthority.select`."""
+        return self.trust.select(federation, round_number, candidates)
+
+    def calculate_trust_score(self, client_id: str, federation: str | None = None) -> float:
+        """Return the trust in a client, 0 to 1; as `TrustAuthority.calculate_trust_score`."""
+        return self.trust.calculate_trust_score(client_id, federation)
+
+    def _judge(
+        self, federation: str, round_number: int, clients: Mapping[str, Mapping[str, Any]]
+    ) -> dict[str, Judgement]:
+        """Ask the policies about trust what follows for clients; those of which they say nothing are left out."""
+        revision, now = self.revision, datetime.now(UTC)
+        kinds = [name for name in JUDGING_TYPES if name in revision.plans and revision.plans[name].kind.policies]
+        judged: dict[str, Judgement] = {}
+        for name, known in clients.items() if kinds else ():
+            context = {**_JUDGED, "client_id": name, "federation": federation, "round": round_number}
+            found = [
+                self._decide(revision, kind, context, now, now, False, None, 0.0, True, known).decision  # noqa: FBT003 - as in its signature
+                for kind in kinds
+            ]
+            judgement = judge(found)
+            if judgement is not None:
+                judged[name] = judgement
+        return judged
+
     def _decide(  # noqa: PLR0917 - positional: this is the hot path
         self,
         revision: Revision,
@@ -236,6 +284,7 @@ class PolicyEngine:
         request_id: str | None,
         began: float,
         simulated: bool,  # noqa: FBT001 - the same
+        known: Mapping[str, Any] | None = None,
     ) -> Checked:
         plan = revision.plans.get(policy_type) if policy_type.__class__ is str else None
         facts: dict[str, Any] = {}
@@ -247,6 +296,8 @@ class PolicyEngine:
         else:
             for source in plan.sources:
                 source.add(facts, plan.wanted, context, moment)
+            if known is not None:
+                facts.update((name, known[name]) for name in plan.wanted & known.keys())
             if explain:
                 outcome, trace = explain_request(revision.program, policy_type, context, facts)
             else:

@@ -58,11 +58,11 @@ def test_every_number_stays_in_its_bounds(rounds: list[list[ClientUpdate]], quar
     standings: dict[str, Standing] = {}
     for number, made in enumerate(rounds, 1):
         closed = close_round(observed(number, *made), standings, DEFAULTS, quarantined)
-        assert closed.standings.keys() == closed.verdicts.keys() == {item.client_id for item in made}
-        for name, verdict in closed.verdicts.items():
+        assert closed.standings.keys() == closed.advice.by_client.keys() == {item.client_id for item in made}
+        for name, verdict in closed.advice.by_client.items():
             assert 0 <= verdict.trust <= 1
-            assert 0 <= verdict.weight <= 1
-            assert (verdict.weight > 0) <= verdict.accept
+            assert 0 <= verdict.weight_multiplier <= 1
+            assert (verdict.weight_multiplier > 0) <= verdict.accept
             assert (verdict.band is Band.QUARANTINED) == (name in quarantined)
             assert verdict.accept is False or verdict.band not in {Band.EXCLUDED, Band.QUARANTINED}
             assert verdict.clip_norm is None or isfinite(verdict.clip_norm)
@@ -80,7 +80,10 @@ def test_every_number_stays_in_its_bounds(rounds: list[list[ClientUpdate]], quar
 
 @given(clients())
 def test_the_order_of_clients_does_not_matter(made: list[ClientUpdate]) -> None:
-    assert close_round(observed(1, *made), {}, DEFAULTS) == close_round(observed(1, *made[::-1]), {}, DEFAULTS)
+    one = close_round(observed(1, *made), {}, DEFAULTS)
+    other = close_round(observed(1, *made[::-1]), {}, DEFAULTS)
+    assert one.standings == other.standings
+    assert one.advice.by_client == other.advice.by_client
 
 
 @pytest.mark.parametrize(
@@ -124,16 +127,16 @@ def test_a_bad_document_names_its_place() -> None:
 def test_a_new_client_counts_and_is_on_probation() -> None:
     assert trust_score(NEW, DEFAULTS) == pytest.approx(0.85)
     first = played(1, *HONEST)
-    assert {verdict.weight for verdict in first.verdicts.values()} == {DEFAULTS.probation_weight}
+    assert {verdict.weight_multiplier for verdict in first.advice.by_client.values()} == {DEFAULTS.probation_weight}
     later = played(DEFAULTS.probation_rounds + 1, *HONEST)
-    assert {verdict.weight for verdict in later.verdicts.values()} == {1.0}
+    assert {verdict.weight_multiplier for verdict in later.advice.by_client.values()} == {1.0}
 
 
 def test_honest_clients_are_trusted() -> None:
     closed = played(30, *HONEST)
-    assert {verdict.band for verdict in closed.verdicts.values()} == {Band.TRUSTED}
-    assert min(verdict.trust for verdict in closed.verdicts.values()) > 0.95
-    assert not closed.held
+    assert {verdict.band for verdict in closed.advice.by_client.values()} == {Band.TRUSTED}
+    assert min(verdict.trust for verdict in closed.advice.by_client.values()) > 0.95
+    assert not closed.advice.held
 
 
 @pytest.mark.parametrize(
@@ -148,13 +151,13 @@ def test_honest_clients_are_trusted() -> None:
     ],
 )
 def test_an_attacker_is_refused_at_once_and_excluded_soon(attack: ClientUpdate, says: str) -> None:
-    first = played(1, *HONEST, attack).verdicts["x"]
-    assert (first.accept, first.weight) == (False, 0.0)
+    first = played(1, *HONEST, attack).advice.by_client["x"]
+    assert (first.accept, first.weight_multiplier) == (False, 0.0)
     assert says in first.reason
     closed = played(4, *HONEST, attack)
-    assert closed.verdicts["x"].band is Band.EXCLUDED
+    assert closed.advice.by_client["x"].band is Band.EXCLUDED
     assert closed.standings["x"].excluded_in in {2, 3, 4}
-    assert {verdict.band for name, verdict in closed.verdicts.items() if name != "x"} == {Band.TRUSTED}
+    assert {verdict.band for name, verdict in closed.advice.by_client.items() if name != "x"} == {Band.TRUSTED}
 
 
 def test_trust_is_lost_faster_than_earned() -> None:
@@ -169,7 +172,7 @@ def test_an_excluded_client_can_earn_trust_back() -> None:
     bad = played(6, *HONEST, update("x", cos_ref=-0.6)).standings
     assert bad["x"].excluded_in is not None
     back = played(30, *HONEST, update("x", cos_ref=0.6), known=bad)
-    assert back.verdicts["x"].band is Band.TRUSTED
+    assert back.advice.by_client["x"].band is Band.TRUSTED
     assert back.standings["x"].excluded_in is None
 
 
@@ -182,7 +185,7 @@ def test_an_excluded_client_is_probed_every_third_round() -> None:
 def test_excluded_clients_do_not_move_what_others_are_measured_by() -> None:
     standings = {f"x{number}": Standing(update_quality=0.0, excluded_in=1) for number in range(20)}
     big = [update(f"x{number}", norm=50.0, cos_ref=-1.0) for number in range(20)]
-    verdicts = close_round(observed(2, *HONEST, *big), standings, DEFAULTS).verdicts
+    verdicts = close_round(observed(2, *HONEST, *big), standings, DEFAULTS).advice.by_client
     assert all(verdicts[item.client_id].accept for item in HONEST)
     assert not any(verdicts[item.client_id].accept for item in big)
 
@@ -191,16 +194,16 @@ def test_a_round_that_excludes_too_many_is_held() -> None:
     standings = {f"h{number}": Standing(update_quality=0.1) for number in range(5)}
     lost = [update(f"h{number}", cos_ref=-0.9) for number in range(5)]
     few = close_round(observed(2, *HONEST, *lost[:0]), {}, DEFAULTS)
-    assert (few.held, few.excluded_share) == (False, 0.0)
+    assert (few.advice.held, few.advice.excluded_share) == (False, 0.0)
     many = close_round(observed(2, *lost, *HONEST[5:]), standings, DEFAULTS)
-    assert (many.held, many.excluded_share) == (True, 5 / 8)
+    assert (many.advice.held, many.advice.excluded_share) == (True, 5 / 8)
     patient = msgspec.structs.replace(DEFAULTS, max_excluded_share=0.7)
-    assert not close_round(observed(2, *lost, *HONEST[5:]), standings, patient).held
+    assert not close_round(observed(2, *lost, *HONEST[5:]), standings, patient).advice.held
 
 
 def test_who_does_not_answer_loses_participation_alone() -> None:
     silent = played(50, *HONEST[1:], ClientUpdate(client_id="h0", answered=False))
-    standing, verdict = silent.standings["h0"], silent.verdicts["h0"]
+    standing, verdict = silent.standings["h0"], silent.advice.by_client["h0"]
     assert standing.participation < 0.01
     assert standing.update_quality == NEW.update_quality
     assert (verdict.accept, verdict.reason) == (False, "no update came")
@@ -208,7 +211,7 @@ def test_who_does_not_answer_loses_participation_alone() -> None:
 
 
 def test_a_large_update_is_clipped_to_the_median() -> None:
-    verdicts = played(1, *HONEST, update("big", norm=2.0)).verdicts
+    verdicts = played(1, *HONEST, update("big", norm=2.0)).advice.by_client
     assert verdicts["big"].accept
     assert verdicts["big"].clip_norm == pytest.approx(0.98)
     assert verdicts["h0"].clip_norm is None
@@ -217,10 +220,10 @@ def test_a_large_update_is_clipped_to_the_median() -> None:
 def test_a_new_name_gains_nothing() -> None:
     bad = played(1, *HONEST, update("x", cos_ref=-0.6))
     again = close_round(observed(2, *HONEST, update("y", cos_ref=-0.6)), bad.standings, DEFAULTS)
-    assert again.verdicts["y"].weight == 0.0
+    assert again.advice.by_client["y"].weight_multiplier == 0.0
     loyal = played(10, *HONEST)
     fresh = close_round(observed(11, *HONEST, update("z")), loyal.standings, DEFAULTS)
-    assert fresh.verdicts["z"].weight < loyal.verdicts["h0"].weight
+    assert fresh.advice.by_client["z"].weight_multiplier < loyal.advice.by_client["h0"].weight_multiplier
 
 
 def test_weights_add_up_to_one() -> None:

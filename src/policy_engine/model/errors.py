@@ -101,6 +101,32 @@ class ConflictError(PolicyEngineError):
     """Somebody else's change came first; the same call may go through when it is made again."""
 
 
+class LateRoundError(ConflictError):
+    """A round at or before the last one that was closed cannot be observed any more."""
+
+    def __init__(self, federation: str, round_number: int, last_round: int) -> None:
+        super().__init__(
+            f"late: round {round_number} of federation `{federation}` cannot be observed any more, because round"
+            f" {last_round} is closed"
+        )
+        self.last_round = last_round
+
+
+class RoundConflictError(ConflictError):
+    """A round was observed before, otherwise."""
+
+    def __init__(self, federation: str, round_number: int) -> None:
+        super().__init__(f"round {round_number} of federation `{federation}` was observed before, with other content")
+
+
+class UnknownClientError(PolicyEngineError, LookupError):
+    """There is no client of that id on record."""
+
+    def __init__(self, client_id: str) -> None:
+        super().__init__(f"no client `{client_id}` on record")
+        self.client_id = client_id
+
+
 class PreconditionError(PolicyEngineError):
     """The policy is not, or no longer, as the caller thinks."""
 

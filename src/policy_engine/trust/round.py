@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from math import log
 from statistics import median
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import msgspec
 
+from policy_engine.trust.advice import ClientAdvice, RoundAdvice
 from policy_engine.trust.observation import ClientUpdate, RoundObservation
 from policy_engine.trust.settings import TrustSettings
-from policy_engine.trust.standing import NEW, Band, Standing, Usual, band_of, trust_score
+from policy_engine.trust.standing import CHANGE_WINDOW, NEW, Band, Standing, Usual, band_of, trust_score
 
 REJECT_BELOW = 0.2
 """An update of less quality is not aggregated."""
@@ -27,6 +29,7 @@ MAX_COS_PREV = 0.9
 MAX_PAIR_COS = 0.97
 """Above it two updates are the same one."""
 
+_NONE: Mapping[str, float] = MappingProxyType({})
 _PARTICIPATION_RATE = 0.1
 _RISE, _FALL = 0.10, 0.35
 """Trust is slow to earn and fast to lose."""
@@ -41,41 +44,16 @@ _TOP_QUANTILE, _TOP_AT_MOST, _TOP_AT_LEAST = 0.75, 0.8, 0.05
 _LEAST_RATIO = 1e-6
 
 
-class Verdict(NamedTuple):
-    """What comes of one client's part in a round.
-
-    Attributes:
-        trust: After this round, 0 to 1.
-        accept: Whether to aggregate the update.
-        clip_norm: To which L2 norm to scale the update down; None when it is not larger.
-        weight: What to multiply the weight of the update by; 0 where it is not accepted.
-        quality: Of this update, 0 to 1; None where none came.
-        reason: Why, in words.
-    """
-
-    trust: float
-    band: Band
-    accept: bool
-    clip_norm: float | None
-    weight: float
-    quality: float | None
-    reason: str
-
-
 class Closed(NamedTuple):
     """A round that was reckoned.
 
     Attributes:
         standings: Of each client of the round, from now on.
-        verdicts: What to do with each one's update.
-        held: Whether so many are excluded that the round is not to be believed: the global model stays as it is.
-        excluded_share: Which share of the round's clients is excluded.
+        advice: What to do with each one's update.
     """
 
     standings: dict[str, Standing]
-    verdicts: dict[str, Verdict]
-    held: bool
-    excluded_share: float
+    advice: RoundAdvice
 
 
 class _Cohort(NamedTuple):
@@ -99,6 +77,7 @@ def close_round(
     standings: Mapping[str, Standing],
     settings: TrustSettings,
     quarantined: Collection[str] = (),
+    fixed: Mapping[str, float] = _NONE,
 ) -> Closed:
     """Reckon a round.
 
@@ -107,19 +86,28 @@ def close_round(
         standings: The standings of clients before it; those that are missing are new.
         settings: Of the federation.
         quarantined: Clients that a person or a policy put in quarantine.
+        fixed: Trust that a person has set.
     """
     before = {update.client_id: standings.get(update.client_id, NEW) for update in observation.clients}
     cohort = _cohort(observation.clients, before, quarantined)
     after: dict[str, Standing] = {}
-    verdicts: dict[str, Verdict] = {}
+    advice: list[ClientAdvice] = []
     for update in observation.clients:
         name = update.client_id
         quality, fault = _quality(update, cohort) if cohort and update.answered else (None, "")
-        after[name] = _moved(before[name], update, cohort, quality, fault, observation.round, settings)
-        verdicts[name] = _verdict(after[name], update, cohort, quality, fault, name in quarantined, settings)
-    excluded = sum(verdict.band is Band.EXCLUDED for verdict in verdicts.values())
-    share = excluded / len(verdicts)
-    return Closed(after, verdicts, share > settings.max_excluded_share, share)
+        after[name] = _moved(before[name], update, cohort, quality, fault, observation.round, settings, fixed)
+        advice.append(_advice(after[name], update, cohort, quality, fault, name in quarantined, settings))
+    share = sum(each.band is Band.EXCLUDED for each in advice) / len(advice)
+    return Closed(
+        after,
+        RoundAdvice(
+            federation=observation.federation,
+            round=observation.round,
+            held=share > settings.max_excluded_share,
+            excluded_share=share,
+            clients=advice,
+        ),
+    )
 
 
 # What the round is measured by
@@ -212,6 +200,7 @@ def _moved(  # noqa: PLR0917 - the parts of one step
     fault: str,
     round_number: int,
     settings: TrustSettings,
+    fixed: Mapping[str, float],
 ) -> Standing:
     """Return the standing of a client after a round."""
     participation = standing.participation + _PARTICIPATION_RATE * (update.answered - standing.participation)
@@ -226,9 +215,33 @@ def _moved(  # noqa: PLR0917 - the parts of one step
             usual=_averaged(standing.usual, seen),
             answered=standing.answered + 1,
         )
-    is_excluded = band_of(trust_score(moved, settings), settings) is Band.EXCLUDED
-    since = standing.excluded_in if standing.excluded_in is not None else round_number
-    return msgspec.structs.replace(moved, excluded_in=since if is_excluded else None)
+    trust = fixed.get(update.client_id, trust_score(moved, settings))
+    before = standing.recent or (trust_score(standing, settings),)
+    return msgspec.structs.replace(
+        moved,
+        excluded_in=_excluded_in(standing, trust, round_number, settings),
+        recent=(*before, trust)[-CHANGE_WINDOW - 1 :],
+    )
+
+
+def _excluded_in(standing: Standing, trust: float, round_number: int, settings: TrustSettings) -> int | None:
+    if band_of(trust, settings) is not Band.EXCLUDED:
+        return None
+    return round_number if standing.excluded_in is None else standing.excluded_in
+
+
+def violated(standing: Standing, round_number: int, settings: TrustSettings, fixed: float | None = None) -> Standing:
+    """Return the standing of a client that broke a rule.
+
+    Args:
+        standing: Before that.
+        round_number: The first round that was not closed yet.
+        settings: Of the federation.
+        fixed: The trust that a person has set.
+    """
+    lowered = msgspec.structs.replace(standing, compliance=_step(standing.compliance, 0.0))
+    trust = trust_score(lowered, settings) if fixed is None else fixed
+    return msgspec.structs.replace(lowered, excluded_in=_excluded_in(standing, trust, round_number, settings))
 
 
 def _step(factor: float, value: float) -> float:
@@ -255,7 +268,7 @@ def _averaged(usual: Usual | None, seen: Usual) -> Usual:
 # What is to be done
 
 
-def _verdict(  # noqa: PLR0917 - the parts of one answer
+def _advice(  # noqa: PLR0917 - the parts of one answer
     standing: Standing,
     update: ClientUpdate,
     cohort: _Cohort | None,
@@ -263,21 +276,26 @@ def _verdict(  # noqa: PLR0917 - the parts of one answer
     fault: str,
     in_quarantine: bool,  # noqa: FBT001 - the same
     settings: TrustSettings,
-) -> Verdict:
-    trust = trust_score(standing, settings)
+) -> ClientAdvice:
+    trust = standing.recent[-1]
     band = Band.QUARANTINED if in_quarantine else band_of(trust, settings)
+    told: dict[str, Any] = {"client_id": update.client_id, "trust": trust, "band": band, "quality": quality}
     if quality is None or cohort is None:
-        return Verdict(trust, band, accept=False, clip_norm=None, weight=0.0, quality=None, reason="no update came")
+        return _refused(told, "no update came")
     refusal = _refusal(band, quality, fault)
     if refusal:
-        return Verdict(trust, band, accept=False, clip_norm=None, weight=0.0, quality=quality, reason=refusal)
+        return _refused(told, refusal)
     on_probation = standing.answered <= settings.probation_rounds
     weight = settings.reduced_weight if band is Band.REDUCED else 1.0
     if on_probation:
         weight = min(weight, settings.probation_weight)
     clip = cohort.norm if _norm(update) > cohort.norm else None
     why = "on probation" if on_probation else f"{band.value}: trust {trust:.2f}"
-    return Verdict(trust, band, accept=True, clip_norm=clip, weight=weight, quality=quality, reason=why)
+    return ClientAdvice(**told, accept=True, clip_norm=clip, weight_multiplier=weight, reason=why)
+
+
+def _refused(told: dict[str, Any], reason: str) -> ClientAdvice:
+    return ClientAdvice(**told, accept=False, clip_norm=None, weight_multiplier=0.0, reason=reason)
 
 
 def _refusal(band: Band, quality: float, fault: str) -> str:

@@ -13,6 +13,10 @@ FULL_QUALITY = 0.5
 """From this quality on the gate is open: below it, no other factor keeps a client from being excluded."""
 
 
+CHANGE_WINDOW = 5
+"""Over how many rounds a change of trust is told."""
+
+
 class Band(Enum):
     """What trust means for a client."""
 
@@ -47,6 +51,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
         compliance: How well it keeps to the rules.
         usual: What its updates usually look like; None before the first.
         answered: In how many rounds it answered.
+        recent: Its trust after each of the last rounds it was invited to, oldest first, at most CHANGE_WINDOW + 1.
         excluded_in: The round in which it was excluded; None while it is not.
     """
 
@@ -57,6 +62,27 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     usual: Usual | None = None
     answered: int = 0
     excluded_in: int | None = None
+    recent: tuple[float, ...] = ()
+
+    @property
+    def factors(self) -> dict[str, float]:
+        """What trust consists of, each from 0 to 1."""
+        return {
+            "participation": self.participation,
+            "update_quality": self.update_quality,
+            "behavioral_consistency": self.behavioral_consistency,
+            "compliance": self.compliance,
+        }
+
+    @property
+    def gate(self) -> float:
+        """What the weighted sum of the factors is multiplied by."""
+        return min(1.0, self.update_quality / FULL_QUALITY)
+
+    @property
+    def change(self) -> float:
+        """How much trust was won over the last rounds: negative when it was lost."""
+        return self.recent[-1] - self.recent[0] if self.recent else 0.0
 
 
 NEW = Standing()
@@ -75,7 +101,7 @@ def trust_score(standing: Standing, settings: TrustSettings) -> float:
         + weights.behavioral_consistency * standing.behavioral_consistency
         + weights.compliance * standing.compliance
     )
-    return max(0.0, min(1.0, total * min(1.0, standing.update_quality / FULL_QUALITY)))
+    return max(0.0, min(1.0, total * standing.gate))
 
 
 def band_of(trust: float, settings: TrustSettings) -> Band:

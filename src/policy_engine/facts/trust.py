@@ -1,0 +1,195 @@
+"""What is known of the trust in the client of a request, ready to be looked up while it is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from struct import Struct
+from typing import Any, NamedTuple
+
+FEDERATION = "federation"
+"""The attribute of a request that says which federation it is about."""
+
+UNKNOWN_BAND = "unknown"
+"""The band of every client while nobody can tell whether what is known here still holds."""
+
+
+class TrustRecord(NamedTuple):
+    """What facts say of one client in one federation.
+
+    Attributes:
+        change: How much trust was won over the last rounds.
+        answered: In how many rounds it answered.
+        excluded_in: The round in which it was excluded, 0 while it is not.
+    """
+
+    trust: float
+    participation: float
+    update_quality: float
+    behavioral_consistency: float
+    compliance: float
+    change: float
+    answered: int
+    excluded_in: int
+
+
+class Known(NamedTuple):
+    """A client of a request, looked up.
+
+    Attributes:
+        band: What its trust means.
+        known: Whether it is on record.
+    """
+
+    record: TrustRecord
+    band: str
+    known: bool
+
+
+BandOf = Callable[[str, float], str]
+"""Returns the band of a trust score in a federation."""
+
+Decided = Callable[[datetime], tuple[float | None, bool]]
+"""Returns what people decided about a client, as far as it holds: the trust they set, and whether it is quarantined."""
+
+_LAYOUT = Struct("<IddddddIQ")
+"""The number of the federation, then the record. Packed, a million clients take a quarter of a gigabyte; as tuples,
+which the collector of garbage has to visit besides, twice that."""
+
+_READ: Mapping[str, Callable[[Known], Any]] = {
+    "client.known": lambda client: client.known,
+    "client.trust_score": lambda client: client.record.trust,
+    "client_reputation": lambda client: client.record.trust,
+    "client.trust_band": lambda client: client.band,
+    "client.participation_rate": lambda client: client.record.participation,
+    "client.update_quality": lambda client: client.record.update_quality,
+    "client.behavioral_consistency": lambda client: client.record.behavioral_consistency,
+    "client.compliance": lambda client: client.record.compliance,
+    "trust_score_change": lambda client: client.record.change,
+}
+
+
+class _Index:
+    """Everything that is known, so that all of it can be replaced at once."""
+
+    __slots__ = ("decided", "federations", "numbers", "packed")
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, int] = {}
+        self.federations: list[str] = []
+        self.packed: dict[str, bytes] = {}
+        self.decided: dict[tuple[str, str], Decided] = {}
+
+
+class TrustFacts:
+    """Knows the facts about the client that a request names by `client_id`.
+
+    A request that names no client has none of these facts, and one that names a client nobody has seen has those of a
+    new one. Where a client is in several federations and the request says of none, the lowest trust counts.
+    """
+
+    names = frozenset(_READ)
+
+    def __init__(self, new: TrustRecord, band_of: BandOf) -> None:
+        """Begin with nobody on record.
+
+        Args:
+            new: The record of a client that nobody has seen.
+            band_of: Tells the band of a trust score in a federation.
+        """
+        self._new = new
+        self._band_of = band_of
+        self._index = _Index()
+        self.away = False
+
+    def __len__(self) -> int:
+        """Return how many clients are on record."""
+        return len(self._index.packed)
+
+    def put(self, federation: str, records: Iterable[tuple[str, TrustRecord]]) -> None:
+        """Note what is known of clients from now on."""
+        index = self._index
+        number = index.numbers.get(federation)
+        if number is None:
+            index.federations.append(federation)
+            number = index.numbers[federation] = len(index.federations) - 1
+        packed, several = index.packed, len(index.federations) > 1
+        for name, record in records:
+            mine = _LAYOUT.pack(number, *record)
+            others = packed.get(name, b"") if several else b""
+            packed[name] = _others(others, number) + mine if others else mine
+
+    def decide(self, federation: str, client_id: str, decided: Decided | None) -> None:
+        """Note what people decided about a client; None when that is nothing any more."""
+        if decided is None:
+            self._index.decided.pop((federation, client_id), None)
+        else:
+            self._index.decided[federation, client_id] = decided
+
+    def replace(self, other: TrustFacts) -> None:
+        """Take over all that another one knows, at once."""
+        self._index = other._index
+
+    def add(self, facts: dict[str, Any], wanted: frozenset[str], context: dict[str, Any], now: datetime) -> None:
+        """Add what is known of the client."""
+        client = context.get("client_id")
+        if client.__class__ is not str:
+            if client.__class__ is not int:
+                return
+            client = str(client)
+        if self.away:  # no answer is better than one that may have been true
+            if "client.trust_band" in wanted:
+                facts["client.trust_band"] = UNKNOWN_BAND
+            return
+        found = self.find(client, context.get(FEDERATION), now)
+        for name in wanted & self.names:
+            facts[name] = _READ[name](found)
+
+    @classmethod
+    def told(cls, client: Known) -> dict[str, Any]:
+        """Return all facts about a client."""
+        return {name: read(client) for name, read in _READ.items()}
+
+    def find(self, client_id: str, federation: Any, now: datetime) -> Known:
+        """Return what is known of a client, in a federation if that is one we know."""
+        index = self._index
+        packed = index.packed.get(client_id)
+        if packed is None:
+            named = federation if federation.__class__ is str else ""
+            return Known(self._new, self._band_of(named, self._new.trust), known=False)
+        if len(packed) == _LAYOUT.size:
+            number, *values = _LAYOUT.unpack(packed)
+            if federation is None or index.federations[number] == federation:
+                return self._told(index, client_id, number, TrustRecord(*values), now)
+        return self._one_of(index, client_id, packed, federation, now)
+
+    def _one_of(self, index: _Index, client_id: str, packed: bytes, federation: Any, now: datetime) -> Known:
+        wanted = index.numbers.get(federation) if federation.__class__ is str else None
+        told = {
+            number: self._told(index, client_id, number, TrustRecord(*values), now)
+            for number, *values in _LAYOUT.iter_unpack(packed)
+        }
+        if wanted is None:
+            return min(told.values(), key=lambda known: (known.band != "quarantined", known.record.trust))
+        if wanted in told:
+            return told[wanted]
+        return Known(self._new, self._band_of(index.federations[wanted], self._new.trust), known=False)
+
+    def _told(self, index: _Index, client_id: str, number: int, record: TrustRecord, now: datetime) -> Known:
+        federation = index.federations[number]
+        if index.decided:
+            decided = index.decided.get((federation, client_id))
+            if decided is not None:
+                trust, quarantined = decided(now)
+                if trust is not None:
+                    record = record._replace(trust=trust)
+                if quarantined:
+                    return Known(record, "quarantined", known=True)
+        return Known(record, self._band_of(federation, record.trust), known=True)
+
+
+def _others(packed: bytes, number: int) -> bytes:
+    """Return the records of other federations."""
+    size = _LAYOUT.size
+    kept = (packed[start : start + size] for start in range(0, len(packed), size))
+    return b"".join(record for record in kept if _LAYOUT.unpack(record)[0] != number)
