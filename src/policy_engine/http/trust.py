@@ -114,7 +114,7 @@ def list_trust() -> Response:
     return json_response({"clients": [_listed(each, now) for each in found], "next_cursor": after})
 
 
-@trust.get("/api/v1/trust/clients/<path:client_id>")
+@trust.get("/api/v1/trust/clients/<client_id>")
 def get_trust(client_id: str) -> Response:
     """The trust in a client: its factors, why it is what it is, and what came of the last rounds."""
     _authorise()
@@ -130,26 +130,26 @@ def get_trust(client_id: str) -> Response:
     return json_response({**answer, "why": _why(found), "history": [_past(each) for each in history]})
 
 
-@trust.put("/api/v1/trust/clients/<path:client_id>/override")
+@trust.put("/api/v1/trust/clients/<client_id>/override")
 def override_trust(client_id: str) -> Response:
     """Set the trust in a client, until it is released or a time has come."""
     asked = _body(OverrideRequest)
     return _decide(client_id, asked, kind="trust", score=asked.trust_score)
 
 
-@trust.delete("/api/v1/trust/clients/<path:client_id>/override")
+@trust.delete("/api/v1/trust/clients/<client_id>/override")
 def release_override(client_id: str) -> Response:
     """Let the trust in a client follow from what it does again; `X-Change-Reason` says why."""
     return _release(client_id, kind="trust")
 
 
-@trust.put("/api/v1/trust/clients/<path:client_id>/quarantine")
+@trust.put("/api/v1/trust/clients/<client_id>/quarantine")
 def quarantine_client(client_id: str) -> Response:
     """Put a client in quarantine: it is not invited, not probed, and nothing of it is aggregated."""
     return _decide(client_id, _body(QuarantineRequest), kind="quarantine", score=None)
 
 
-@trust.delete("/api/v1/trust/clients/<path:client_id>/quarantine")
+@trust.delete("/api/v1/trust/clients/<client_id>/quarantine")
 def release_client(client_id: str) -> Response:
     """Take a client out of quarantine; `X-Change-Reason` says why."""
     return _release(client_id, kind="quarantine")
