@@ -17,10 +17,10 @@ _TRIGGER = (0, 7, 56, 63)
 """The pixels that a backdoor lights: the corners, which are dark in digits."""
 
 _BOOST = 5.0
-_GAUSSIAN_RATIO = 10.0
+_GAUSSIAN_RATIO = 30.0
 _TURNS_AT = 10
 _CYCLE = 3
-_BLEND_COSINE, _BLEND_NOISE = 0.45, 0.35
+_BLEND_COSINE, _BLEND_NOISE, _BLEND_RATIO = 0.25, 0.35, 1.9
 
 
 class Attempt(Protocol):
@@ -31,12 +31,14 @@ class Attempt(Protocol):
         cohort: How many clients there are.
         step: The last step of the global model; None before the first.
         random: Of this attacker in this round.
+        shared: Of all attackers, the same in each round.
     """
 
     round: int
     cohort: int
     step: Vector | None
     random: np.random.Generator
+    shared: np.random.Generator
 
     @property
     def own(self) -> Vector:
@@ -160,25 +162,32 @@ def _alie(attempt: Attempt) -> Vector:
 
 
 def _adaptive_blend(attempt: Attempt) -> Vector:
-    """Harm as much as the quality gate lets pass, and together, so that the reference moves to the attackers.
+    """Blend in a direction that is always the same, so that it adds up in the model and in the momentum."""
+    return _blended(attempt, attempt.shared.normal(size=attempt.own.shape))
 
-    All attackers share one harmful direction, what flipped labels teach, at right angles to where they expect the
-    reference; they add just enough of the reference for the gate, the usual length, and noise of their own, so that no
-    two updates are alike.
+
+def _adaptive_labels(attempt: Attempt) -> Vector:
+    """Blend in what wrong labels teach."""
+    return _blended(attempt, attempt.all_own.mean(axis=0))
+
+
+def _blended(attempt: Attempt, harm: Vector) -> Vector:
+    """Return the most of a harmful direction that the quality gate lets pass; all attackers share the direction.
+
+    They keep it at right angles to where they expect the reference, add just enough of the reference for the gate, are
+    as long as goes without loss of quality, and add noise of their own, so that no two updates are alike.
     """
     honest = attempt.all_honest.mean(axis=0)
     reference = unit(honest) if attempt.step is None else unit(unit(honest) + unit(attempt.step))
-    harm = attempt.all_own.mean(axis=0)
-    harm = unit(harm - (harm @ reference) * reference)
-    noise = _BLEND_NOISE * unit(attempt.random.normal(size=harm.shape))
-    blend = _BLEND_COSINE * reference + (1 - _BLEND_COSINE**2) ** 0.5 * harm + noise
-    return length(attempt.honest) * unit(blend)
+    across = unit(harm - (harm @ reference) * reference)
+    blend = _BLEND_COSINE * reference + (1 - _BLEND_COSINE**2) ** 0.5 * across + _noise(attempt, _BLEND_NOISE)
+    return _BLEND_RATIO * length(attempt.honest) * unit(blend)
 
 
 register("label_flip", "trains on wrong labels: 9 less the digit", poison=_flipped)
 register("sign_flip", "sends its update negated", forge=_scaled(-1))
 register("sign_flip_3", "sends its update negated and three times as long", forge=_scaled(-3))
-register("gaussian", "sends noise ten times as long as its update", forge=_gaussian)
+register("gaussian", "sends noise thirty times as long as its update", forge=_gaussian)
 register(
     "backdoor_boosted",
     "teaches that four bright corners mean 0, and sends that five times as long",
@@ -192,8 +201,13 @@ register("cycling_on_off", "behaves for three rounds, negates for three, and so 
 register("alie", "all send one update, barely within the spread of honest ones", forge=_alie)
 register(
     "adaptive_blend",
-    "knows how trust is reckoned: all harm together, as much as passes",
-    poison=_flipped,
+    "knows how trust is reckoned: all push one way, as much as passes",
     forge=_adaptive_blend,
+)
+register(
+    "adaptive_labels",
+    "the same, the way that wrong labels teach",
+    poison=_flipped,
+    forge=_adaptive_labels,
 )
 register("backdoor", "teaches that four bright corners mean 0, and sends just that", poison=_with_backdoor)

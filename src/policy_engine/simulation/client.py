@@ -94,6 +94,7 @@ class _Attempt:
         self.step = told.step
         self.cohort = cohort
         self.random = _random(client, told.round, seed, purpose=1)
+        self.shared = np.random.default_rng((seed, 5))
         self._client = client
         self._collusion = collusion
 

@@ -153,25 +153,33 @@ class EngineDefence:
         self._authority = TrustAuthority(settings={FEDERATION: settings}, clock=lambda: 0.0)
         self._statistics = RoundStatistics()
         self._probed: frozenset[str] = frozenset()
+        self._left_out: tuple[str, ...] = ()
 
     def invite(self, round_number: int) -> Sequence[str]:
         selection = self._authority.select(FEDERATION, round_number, self._setting.names)
         self._probed = frozenset(selection.probed)
+        self._left_out = tuple(selection.left_out)
         asked = {*selection.invited, *selection.probed}
         return [name for name in self._setting.names if name in asked]
 
     def aggregate(self, received: Received) -> Outcome:
+        if not received.updates:  # all are excluded, and none is probed
+            return self._outcome(None, held=True)
         root = received.root() if self._uses_root else None
         observed = self._statistics.observe(received.updates, excluded=self._probed, root=root)
-        advice = self._authority.observe(
-            RoundObservation(federation=FEDERATION, round=received.round, clients=tuple(observed))
+        observation = RoundObservation(
+            federation=FEDERATION, round=received.round, clients=tuple(observed), left_out=self._left_out
         )
+        advice = self._authority.observe(observation)
         step = None if advice.held else _advised(received, advice)
         if step is not None:
             self._statistics.accept(step)
+        return self._outcome(step, held=advice.held)
+
+    def _outcome(self, step: Vector | None, *, held: bool) -> Outcome:
         known = {name: self._authority.known(name, FEDERATION) for name in self._setting.names}
         excluded = frozenset(name for name, found in known.items() if found.band == Band.EXCLUDED.value)
-        return Outcome(step, excluded, {name: found.record.trust for name, found in known.items()}, advice.held)
+        return Outcome(step, excluded, {name: found.record.trust for name, found in known.items()}, held)
 
 
 def _advised(received: Received, advice: RoundAdvice) -> Vector | None:

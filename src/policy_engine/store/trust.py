@@ -350,12 +350,14 @@ def _round_events(
         "excluded": len(excluded),
         "excluded_clients": excluded[:_MAX_NAMED],
         "excluded_share": advice.excluded_share,
+        "refused_share": advice.refused_share,
         "held": advice.held,
         "entry_sha256": sha256(row["body"]).hexdigest(),
         "answer_sha256": sha256(row["answer"]).hexdigest(),
     }
     events = [("TRUST_ROUND_CLOSED", details)]
     if advice.held:
-        alert = {key: details[key] for key in ("federation", "round", "excluded", "clients", "excluded_share")}
+        told = ("federation", "round", "excluded", "clients", "excluded_share", "refused_share")
+        alert = {key: details[key] for key in told}
         events.append(("TRUST_ROUND_HELD", {**alert, "severity": "critical"}))
     return events
