@@ -10,12 +10,14 @@ from pathlib import Path
 from threading import Barrier
 from typing import Any
 
+import msgspec
 import pytest
 from tests.conftest import Services
 from tests.http.shapes import problem
 from tests.postgres import Postgres
 from tests.service.running import DEADLINE_SECONDS, eventually
 from tests.service.states import NEW, Document, allows, codes, in_force, numbers, revisions, stored, types, with_port
+from tests.trust.rounds import HONEST, observed
 
 from policy_engine.activation import Cause
 from policy_engine.http.app import create_app
@@ -186,3 +188,33 @@ def test_they_follow_again_after_the_database_was_cut_off(
     eventually(changed, "changes are taken again")
     eventually(partial(same, replicas, 3), "both are at it")
     eventually(lambda: [codes(service) for service in replicas] == [[], []], "nothing is wrong any more")
+
+
+def test_trust_while_the_database_is_away(
+    replica: Replica, postgres: Postgres, policy_file: Path, document: Document
+) -> None:
+    rules = [{"action": "deny", "condition": "client.trust_band == 'unknown'"}]
+    document["policies"]["trust"] = {"type": "trust_reputation", "rules": rules}
+    policy_file.write_text(json.dumps(document))
+    services = [replica(), replica()]
+    client = create_app(services[0]).test_client()
+    client.post("/api/v1/trust/observations", json=body_of(1))
+
+    def answers() -> set[int | None]:
+        return {service.check("trust_reputation", {"client_id": "h0"}).rule_index for service in services}
+
+    assert answers() == {None}
+    postgres.stop()
+    try:
+        eventually(lambda: answers() == {0}, "nobody can tell the band")
+        problem(client.post("/api/v1/trust/observations", json=body_of(2)), 503)
+        problem(client.get("/api/v1/trust"), 503)
+    finally:
+        postgres.start()
+    eventually(lambda: answers() == {None}, "the band is known again")
+    eventually(lambda: client.post("/api/v1/trust/observations", json=body_of(2)).status_code == 200, "rounds go on")
+    eventually(lambda: services[1].engine.trust.known("h0").record.answered == 2, "the other one hears of it")
+
+
+def body_of(number: int) -> Any:
+    return msgspec.to_builtins(observed(number, *HONEST))
