@@ -167,6 +167,11 @@ def test_what_postgres_does_not_take_is_the_callers_fault(replica: Replica) -> N
     problem(client.get("/api/v1/policies/%00/history"), 404)
     problem(client.get(f"/api/v1/revisions/{2**63}"), 404)
     problem(client.post(f"/api/v1/revisions/{2**52}/rollback"), 404)
+    problem(client.get("/api/v1/trust/clients/%00"), 400)
+    problem(client.get("/api/v1/trust/recalculate/%00"), 404)
+    for path in ("/api/v1/trust", "/api/v1/trust/trends", "/api/v1/trust/distribution", "/api/v1/trust/clients/c"):
+        problem(client.get(f"{path}?federation=%00"), 400)
+    problem(client.get("/api/v1/trust?cursor=WyJmIiwiXHUwMDAwIl0="), 400)
     for end in ("1", "9999-12-31"):
         assert client.get(f"/api/v1/decisions?end_time={end}&start_time={end}").status_code == 200
 

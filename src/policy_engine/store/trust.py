@@ -246,14 +246,14 @@ class TrustStore:
         rows = connection.execute(select(table).where(table.c.tenant == self.tenant))
         return {row.federation: FederationHead(row.seq, row.override_seq) for row in rows}
 
-    def generation(self) -> int:
-        """Return how often clients were erased.
+    def glance(self) -> tuple[int, dict[str, FederationHead]]:
+        """Return how often clients were erased, and where the federations are.
 
         Raises:
             StoreUnavailableError: The ledger cannot be read.
         """
         with self.database.read() as connection:
-            return erasures(connection, self.tenant)
+            return erasures(connection, self.tenant), self._heads(connection)
 
     def follow(self, known: Mapping[str, FederationHead], listener: Listener) -> dict[str, FederationHead]:
         """Tell what is new since what is known of each federation; return where they are now.
