@@ -29,6 +29,9 @@ EVALUATE = "evaluate_trust"
 """The verb that asks for trust to be judged once the answer is out."""
 
 _STALE_SECONDS = 1.0
+_LOOK_SECONDS = 0.4
+"""How often to look for what other processes entered: requests wait for whoever looks."""
+
 _MAX_WAITING = 10_000
 _PAUSE_SECONDS = 0.1
 _PROGRESS_SECONDS = 0.5
@@ -55,6 +58,7 @@ class Reputation:
         self._heads: dict[str, FederationHead] = {}
         self._generation = -1
         self._read_at = time.monotonic()
+        self._looked_at = 0.0
         self._waiting: dict[tuple[str, str], None] = {}
         self._lock = Lock()
         self._wake = Event()
@@ -80,13 +84,19 @@ class Reputation:
     def refresh(self) -> None:
         """Take over what is new in the ledger; without it for a second, nobody can say what a client's band is.
 
+        It may be called as often as one likes, and looks twice a second or so.
+
         Raises:
             StoreUnavailableError: The store is away.
         """
+        if time.monotonic() - self._looked_at < _LOOK_SECONDS:
+            return
+        self._looked_at = time.monotonic()
         try:
-            if self._ledger.generation() != self._generation:
+            generation, heads = self._ledger.glance()
+            if generation != self._generation:
                 self._load()
-            else:
+            elif heads != self._heads:
                 self._heads = self._ledger.follow(self._heads, _Taker(self.authority, self.authority.facts))
         except StoreUnavailableError:
             self.authority.facts.away = time.monotonic() - self._read_at > _STALE_SECONDS
@@ -96,7 +106,8 @@ class Reputation:
 
     def _load(self) -> None:
         """Read everything: at the start, and when clients were erased."""
-        generation, facts = self._ledger.generation(), self.authority.empty_facts()
+        generation, _ = self._ledger.glance()
+        facts = self.authority.empty_facts()
         heads = self._ledger.follow({}, _Taker(self.authority, facts))
         self.authority.facts.replace(facts)
         self._generation, self._heads = generation, heads
