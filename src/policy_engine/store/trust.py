@@ -359,7 +359,7 @@ def _round_events(told: dict[str, Any], advice: RoundAdvice) -> list[tuple[str, 
     }
     events = [("TRUST_ROUND_CLOSED", details)]
     if advice.held:
-        told = ("federation", "round", "excluded", "clients", "excluded_share", "refused_share")
-        alert = {key: details[key] for key in told}
+        of_round = ("federation", "round", "excluded", "clients", "excluded_share", "refused_share")
+        alert = {key: details[key] for key in of_round}
         events.append(("TRUST_ROUND_HELD", {**alert, "severity": "critical"}))
     return events
