@@ -156,6 +156,7 @@ class EngineDefence:
         self._left_out: tuple[str, ...] = ()
 
     def invite(self, round_number: int) -> Sequence[str]:
+        """Ask the engine whom to invite."""
         selection = self._authority.select(FEDERATION, round_number, self._setting.names)
         self._probed = frozenset(selection.probed)
         self._left_out = tuple(selection.left_out)
@@ -163,6 +164,7 @@ class EngineDefence:
         return [name for name in self._setting.names if name in asked]
 
     def aggregate(self, received: Received) -> Outcome:
+        """Tell the engine what came, and do as it says."""
         if not received.updates:  # all are excluded, and none is probed
             return self._outcome(None, held=True)
         root = received.root() if self._uses_root else None

@@ -13,7 +13,8 @@ ALPHA = 0.5
 """How even the clients' shares of each digit are; at 0.5 most clients lack some digits (Hsu et al., 2019)."""
 
 TEST_SAMPLES, ROOT_SAMPLES = 360, 100
-_LEAST_SAMPLES = 10
+_LEAST_SHARE = 8
+"""Every client has at least this part of an even share."""
 
 
 class Digits(NamedTuple):
@@ -52,7 +53,7 @@ def _digits() -> Samples:
 
 def _owners(samples: Samples, clients: int, random: np.random.Generator) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Return whose each sample is: of each digit a client gets a share drawn from a Dirichlet distribution."""
-    least = min(_LEAST_SAMPLES, len(samples.labels) // (2 * clients))
+    least = max(1, len(samples.labels) // (_LEAST_SHARE * clients))
     while True:
         owners = np.empty(len(samples.labels), dtype=np.int64)
         for digit in range(10):

@@ -41,7 +41,8 @@ def predicted(parameters: Vector, images: Matrix) -> Labels:
     """Return the most probable digit of each image."""
     first, first_bias, second, second_bias = _layers(parameters)
     hidden = np.maximum(images @ first + first_bias, 0)
-    return (hidden @ second + second_bias).argmax(axis=1)
+    found: Labels = (hidden @ second + second_bias).argmax(axis=1)
+    return found
 
 
 def accuracy(parameters: Vector, samples: Samples) -> float:

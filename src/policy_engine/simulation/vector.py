@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Samples(NamedTuple):
 
 def length(vector: Vector) -> float:
     """Return the L2 norm of a vector."""
-    return float(vector @ vector) ** 0.5
+    return math.sqrt(vector @ vector)
 
 
 def unit(vector: Vector) -> Vector:
