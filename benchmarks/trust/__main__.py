@@ -21,7 +21,7 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 @click.command()
 @click.option("--only", type=click.Choice(list(TITLES)), multiple=True, help="A defence; FedAvg always runs beside it.")
-@click.option("--quick", is_flag=True, help="One seed and half of the rounds, half a minute: to see that it runs.")
+@click.option("--quick", is_flag=True, help="One seed and half of the rounds, a minute: to see that it runs.")
 @click.option("--report", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write the tables to a file.")
 def main(only: tuple[str, ...], file: Path | None, *, quick: bool) -> None:
     """Attack small federations under each defence and hold the engine to benchmarks/trust/thresholds.toml.
@@ -55,20 +55,21 @@ def main(only: tuple[str, ...], file: Path | None, *, quick: bool) -> None:
 
 
 def _tables(results: Results, defences: list[str], seeds: int, rounds: int) -> str:
-    cap = Scenario().max_excluded_share
-    return "\n".join(
-        (
-            f"20 clients, {rounds} rounds, {seeds} seeds; accuracy in percent. The engine holds a round in which more than"
-            f" {cap:.0%} of the clients are excluded or rejected.\n",
-            summary(results, defences),
-            f"Means and worst are over {len(AVERAGED)} attacks: {', '.join(AVERAGED)}. Backdoor success is that of"
-            f" backdoor_boosted. Recall and precision are of exclusion at the end, {CYCLING} left out: it has a column of its"
-            " own.\n",
-            by_attack(results, defences),
-            f"Known breaks, in no mean: {', '.join(BREAKS)}. Accuracy with each seed; how often the backdoor works.\n",
-            breaks(results, defences),
-        )
+    conditions = (
+        f"20 clients, {rounds} rounds, {seeds} seeds; accuracy in percent. The engine holds a round in which more than"
+        f" {Scenario().max_excluded_share:.0%} of the clients are excluded or rejected.\n"
     )
+    averaged = (
+        f"Means and worst are over {len(AVERAGED)} attacks: {', '.join(AVERAGED)}. Backdoor success is that of"
+        f" backdoor_boosted. Recall and precision are of exclusion at the end, {CYCLING} left out: it has a column of"
+        " its own.\n"
+    )
+    broken = f"Known breaks, in no mean: {', '.join(BREAKS)}. Accuracy with each seed; how often the backdoor works.\n"
+    parts = (
+        *(conditions, summary(results, defences), averaged, by_attack(results, defences)),
+        *(broken, breaks(results, defences)),
+    )
+    return "\n".join(parts)
 
 
 def _judged(results: Results, defences: list[str]) -> list[str]:

@@ -9,6 +9,9 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import TypeVar
 
+from rich.console import Console
+from rich.progress import track
+
 from policy_engine.simulation.federation import Federation, Scenario
 
 AVERAGED = (
@@ -105,9 +108,6 @@ def run_all(every: Sequence[Scenario]) -> list[Result]:
 def _watched(items: Iterator[T], total: int) -> Iterator[T]:
     """Yield items, and show how many there were: a bar on a terminal, a line at each tenth elsewhere."""
     if sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import track
-
         yield from track(items, "federations", total=total, console=Console(stderr=True))
         return
     for number, item in enumerate(items, 1):
