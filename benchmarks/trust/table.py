@@ -68,12 +68,10 @@ class Results:
     def held(self, defence: str, attacks: Iterable[str | None]) -> int:
         return sum(each.held for each in self.of(defence, attacks))
 
-    def least_gain(self, defence: str, attack: str) -> float:
-        """Return by how much a defence beats plain averaging in the run in which it does so least."""
-        plain = {(each.scenario.attackers, each.scenario.seed): each.accuracy for each in self.of("fedavg", [attack])}
-        return min(
-            each.accuracy - plain[each.scenario.attackers, each.scenario.seed] for each in self.of(defence, [attack])
-        )
+    def gains(self, defence: str, attack: str, share: float) -> list[float]:
+        """Return by how much a defence beats plain averaging with each seed."""
+        pairs = zip(self.of(defence, [attack], share), self.of("fedavg", [attack], share), strict=True)
+        return [mine.accuracy - plain.accuracy for mine, plain in pairs]
 
 
 def _accuracy(results: Sequence[Result]) -> float:
