@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 _SHOWN_ROUNDS = 12
-_BAR = 20
+_BAR = 14
 _LINE_EVERY = 5
 
 Show = Callable[[Pair], None]
@@ -42,19 +42,20 @@ def shown(duel: Duel) -> Iterator[Show]:
         yield show
 
 
-def excluded_line(pair: Pair, duel: Duel) -> str:
-    """Return how many are excluded, and how many of those are attackers."""
-    excluded = pair.engine.excluded
-    return f"{len(excluded)} ({len(excluded & duel.attackers)} of them attackers)" if excluded else "nobody"
+def _excluded(pair: Pair, duel: Duel) -> str:
+    """Return how many attackers and how many others are excluded, and whether the round is held."""
+    hit = len(pair.engine.excluded & duel.attackers)
+    wrong = len(pair.engine.excluded) - hit
+    who = f"{hit} attackers" + (f", {wrong} honest" if wrong else "") if hit or wrong else "nobody"
+    return f"{who}; held" if pair.engine.held else who
 
 
 def _print_line(pair: Pair, duel: Duel) -> None:
     number = pair.engine.round
     if number % _LINE_EVERY == 0 or number in {1, duel.scenario.rounds}:
-        held = "  held" if pair.engine.held else ""
         click.echo(
             f"round {number:>3}  without {100 * pair.without.accuracy:5.1f} %  with {100 * pair.engine.accuracy:5.1f} %"
-            f"  excluded: {excluded_line(pair, duel)}{held}"
+            f"  excluded: {_excluded(pair, duel)}"
         )
 
 
@@ -64,20 +65,19 @@ def _picture(duel: Duel, progress: Progress) -> RenderableType:
 
     table = Table(box=None, pad_edge=False)
     table.add_column("round", justify="right")
-    for title in ("accuracy without the engine", "with the engine", "excluded"):
-        table.add_column(title, min_width=_BAR + 8)
+    for title in ("accuracy without", "with the engine", "excluded"):
+        table.add_column(title, min_width=_BAR + 8, no_wrap=True)
     for pair in duel.rounds[-_SHOWN_ROUNDS:]:
         table.add_row(*_cells(pair, duel))
     return Group(progress, table)
 
 
 def _cells(pair: Pair, duel: Duel) -> list[Any]:
-    held = " [yellow]held[/]" if pair.engine.held else ""
     return [
         str(pair.engine.round),
         _bar(pair.without.accuracy, "red"),
         _bar(pair.engine.accuracy, "green"),
-        f"{excluded_line(pair, duel)}{held}",
+        _excluded(pair, duel),
     ]
 
 
