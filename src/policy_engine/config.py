@@ -12,6 +12,7 @@ import msgspec
 from policy_engine.facts.inventory import Component, bounds, components_from_nodes
 from policy_engine.language.suggest import did_you_mean
 from policy_engine.model.errors import SettingsError
+from policy_engine.privacy.budget import Budget
 from policy_engine.store.options import PERSONAL, StoreOptions
 
 CONFIG_FILES = (Path("config/policies/policy_config.json"), Path("config/policy_engine/policy_config.json"))
@@ -67,6 +68,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     collector_port: int = 0
     fl_server_port: int = 0
     components: tuple[Component, ...] = ()
+    privacy: dict[str, Budget] = {}
 
     @property
     def zone(self) -> ZoneInfo:

@@ -24,6 +24,7 @@ from policy_engine.pap import PolicyAdministration
 from policy_engine.pdp import PolicyEngine, Revision
 from policy_engine.policy_file import NoFile, Watcher
 from policy_engine.quota import LogQuota
+from policy_engine.spending import Spending
 from policy_engine.store.database import Database
 from policy_engine.store.events import EventLog
 from policy_engine.store.follow import Follower
@@ -116,12 +117,14 @@ class PolicyService:
     def _begin(self) -> None:
         settings = self.settings
         present = load_policies(settings, self.store)
+        self.privacy = Spending(self.store, settings.privacy)
         self.engine = PolicyEngine(
             present,
             components=settings.components,
             zone=settings.zone,
             version=0,
             reuse_seconds=settings.decision_ttl_seconds,
+            sources=(self.privacy.facts,),
         )
         activation = self._activation = Activation(self.store.revisions, self.engine, self.troubles)
         self._file: FileImport | None = None
@@ -270,7 +273,7 @@ class PolicyService:
             self.troubles.add(code, detail)
 
     def _follow(self) -> None:
-        for look in (self.store.writer.notice_erasures, self._activation.catch_up):
+        for look in (self.store.writer.notice_erasures, self._activation.catch_up, self.privacy.refresh):
             try:
                 look()
             except StateError as error:

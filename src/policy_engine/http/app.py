@@ -21,6 +21,7 @@ from policy_engine.http.events import events
 from policy_engine.http.front import REQUEST_ID, RETRY, Application, Front, guarded, read_body, request_id
 from policy_engine.http.health import health
 from policy_engine.http.policies import policies
+from policy_engine.http.privacy import privacy
 from policy_engine.http.problem import JSON, Reply, problem
 from policy_engine.http.revisions import revisions
 from policy_engine.http.slots import Slots
@@ -29,13 +30,16 @@ from policy_engine.model.errors import (
     BusyError,
     InvalidPolicyError,
     InvalidRequestError,
+    MissingExtraError,
     PolicyEngineError,
     PolicyExistsError,
     PreconditionError,
+    ReservationError,
     StateError,
     StoreUnavailableError,
     UnknownDecisionError,
     UnknownPolicyError,
+    UnknownReservationError,
     UnknownRevisionError,
 )
 from policy_engine.service import PolicyService
@@ -53,6 +57,9 @@ WRITES = frozenset(
         "policies.enable_policy",
         "policies.disable_policy",
         "revisions.roll_back",
+        "privacy.reserve_privacy",
+        "privacy.commit_privacy",
+        "privacy.release_privacy",
     }
 )
 """The endpoints that change something."""
@@ -65,6 +72,9 @@ _STATUS: dict[type[PolicyEngineError], HTTPStatus] = {
     PreconditionError: HTTPStatus.PRECONDITION_FAILED,
     UnknownRevisionError: HTTPStatus.NOT_FOUND,
     UnknownDecisionError: HTTPStatus.NOT_FOUND,
+    ReservationError: HTTPStatus.CONFLICT,
+    UnknownReservationError: HTTPStatus.NOT_FOUND,
+    MissingExtraError: HTTPStatus.NOT_IMPLEMENTED,
     BusyError: HTTPStatus.SERVICE_UNAVAILABLE,
     StateError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
@@ -75,7 +85,7 @@ def create_app(service: PolicyService) -> Flask:
     app = Flask("policy_engine", static_folder=None)
     app.extensions["policy_service"] = service
     access = app.extensions["policy_access"] = Access(service.settings.admin_key)
-    for blueprint in (health, policies, revisions, decisions, events):
+    for blueprint in (health, policies, revisions, decisions, events, privacy):
         app.register_blueprint(blueprint)
     endpoints = CheckEndpoints(service).routes
     for path, endpoint in endpoints.items():
@@ -111,6 +121,7 @@ def _index() -> Response:
         "check": "/api/v1/check",
         "revisions": "/api/v1/revisions",
         "decisions": "/api/v1/decisions",
+        "privacy": "/api/v1/privacy",
         "events": "/events",
     }
     return Response(

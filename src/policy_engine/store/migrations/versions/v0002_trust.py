@@ -1,0 +1,16 @@
+"""Keep the place of the tables of trust."""
+
+from __future__ import annotations
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Make nothing."""
+
+
+def downgrade() -> None:
+    """Remove nothing."""
