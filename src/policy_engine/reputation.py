@@ -29,9 +29,6 @@ EVALUATE = "evaluate_trust"
 """The verb that asks for trust to be judged once the answer is out."""
 
 _STALE_SECONDS = 1.0
-_LOOK_SECONDS = 0.4
-"""How often to look for what other processes entered: requests wait for whoever looks."""
-
 _MAX_WAITING = 10_000
 _PAUSE_SECONDS = 0.1
 _PROGRESS_SECONDS = 0.5
@@ -58,7 +55,6 @@ class Reputation:
         self._heads: dict[str, FederationHead] = {}
         self._generation = -1
         self._read_at = time.monotonic()
-        self._looked_at = 0.0
         self._waiting: dict[tuple[str, str], None] = {}
         self._lock = Lock()
         self._wake = Event()
@@ -84,14 +80,9 @@ class Reputation:
     def refresh(self) -> None:
         """Take over what is new in the ledger; without it for a second, nobody can say what a client's band is.
 
-        It may be called as often as one likes, and looks twice a second or so.
-
         Raises:
             StoreUnavailableError: The store is away.
         """
-        if time.monotonic() - self._looked_at < _LOOK_SECONDS:
-            return
-        self._looked_at = time.monotonic()
         try:
             generation, heads = self._ledger.glance()
             if generation != self._generation:
