@@ -36,7 +36,7 @@ def main(only: tuple[str, ...], file: Path | None, *, quick: bool) -> None:
     make bench-trust ARGS="--quick"                              does it run?
     make bench-trust ARGS="--only engine_root --report out.md"   one defence, beside FedAvg
 
-    Exit code 1 when a threshold does not hold.
+    Exit code 1 when a threshold does not hold; not with --quick, for the thresholds are about the mean of three seeds.
     """
     for name in _THREADS:  # two processes, one thread each
         os.environ.setdefault(name, "1")
@@ -52,7 +52,7 @@ def main(only: tuple[str, ...], file: Path | None, *, quick: bool) -> None:
     failures = _judged(results, defences)
     print("every threshold holds" if not failures else "FAIL:\n  " + "\n  ".join(failures))
     print(f"{time.monotonic() - began:.0f} seconds")
-    raise SystemExit(1 if failures else 0)
+    raise SystemExit(1 if failures and not quick else 0)
 
 
 def _tables(results: Results, defences: list[str], seeds: int, rounds: int) -> str:
