@@ -15,6 +15,8 @@ from policy_engine.service import PolicyService
 KEY = "an admin key \u00e9"
 POLICY = {"type": "network_security", "rules": [{"action": "allow", "match": {"protocol": "udp"}}]}
 ROUND = {"federation": "default", "round": 1, "clients": [{"client_id": "c", "norm": 1.0, "cos_ref": 0.5}]}
+SPEND = {"noise_multiplier": 1.0, "sampling_rate": 0.1, "steps": 1, "noise": "server"}
+RESERVE = {**SPEND, "client_id": "c", "round": 1}
 VIOLATION = {"client_id": "c", "policy_id": "night", "rule_index": 0}
 
 REQUESTS: dict[str, tuple[str, str, Any]] = {
@@ -33,8 +35,15 @@ REQUESTS: dict[str, tuple[str, str, Any]] = {
     "trust.release_override": ("DELETE", "/api/v1/trust/clients/c/override", None),
     "trust.quarantine_client": ("PUT", "/api/v1/trust/clients/c/quarantine", {"reason": "r"}),
     "trust.release_client": ("DELETE", "/api/v1/trust/clients/c/quarantine", None),
+    "privacy.reserve_privacy": ("POST", "/api/v1/privacy/reserve", RESERVE),
+    "privacy.commit_privacy": ("POST", "/api/v1/privacy/commit", {"reservation_id": "made"}),
+    "privacy.release_privacy": ("POST", "/api/v1/privacy/release", {"reservation_id": "held"}),
     "trust.recalculate_trust": ("POST", "/api/v1/trust/recalculate", None),
 }
+
+
+LOOKED = {"privacy.commit_privacy": {404}, "privacy.release_privacy": {404}}
+"""Answers to who was let through and asks for what is not there."""
 
 
 class Caller(NamedTuple):
@@ -116,7 +125,7 @@ def test_caller(keyed: PolicyService, endpoint: str, about: str) -> None:
     before = keyed.revision, keyed.events.page()
     response = send(client, endpoint, caller)
     if caller.status is None:
-        assert response.status_code in {200, 201, 202}, response.text
+        assert response.status_code in {200, 201, 202} | LOOKED.get(endpoint, set()), response.text
     else:
         document = problem(response, caller.status)
         assert KEY not in response.text

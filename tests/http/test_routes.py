@@ -13,6 +13,7 @@ from tests.http.logged import post
 from tests.http.shapes import AUTOMATIC, problem, routes
 
 from policy_engine.http.app import WRITES, create_app
+from policy_engine.privacy.budget import Budget
 from policy_engine.service import PolicyService
 
 NEW = {"id": "new", "type": "network_security", "rules": [{"action": "allow", "match": {"protocol": "udp"}}]}
@@ -35,6 +36,11 @@ EXPLAINED = TOLD | {
     *("why", "history"),
 }
 JOB = {"job_id", "state", "author", "reason", "started_at", "done", "total", "changed", "error"}
+SPEND = {"client_id": "c", "noise_multiplier": 1.0, "sampling_rate": 0.1, "steps": 1, "noise": "server"}
+ACCOUNT = {
+    *("federation", "client_id", "method", "epsilon_budget", "delta", "epsilon_spent", "epsilon_reserved"),
+    *("epsilon_remaining", "server", "declared", "rests_on_declarations", "history", "next_before"),
+}
 READY = {"status", "reasons", "policy_version", "revision_digest", "policies", "rules"}
 
 
@@ -162,6 +168,29 @@ CASES = {
     "GET /api/v1/trust/recalculate/<job_id>": Case(
         "/api/v1/trust/recalculate/{job_id}", None, 200, JOB, ("/api/v1/trust/recalculate/nope", None, 404)
     ),
+    "POST /api/v1/privacy/reserve": Case(
+        *("/api/v1/privacy/reserve", {**SPEND, "round": 1}, 200),
+        {"federation", "round", "epsilon_budget", "delta", "granted", "refused", "reservations"},
+        ("/api/v1/privacy/reserve", SPEND, 400),
+    ),
+    "POST /api/v1/privacy/commit": Case(
+        *("/api/v1/privacy/commit", {"reservation_id": "{reservation_id}"}, 200, {"reservations"}),
+        ("/api/v1/privacy/commit", {"reservation_id": "nope"}, 404),
+    ),
+    "POST /api/v1/privacy/release": Case(
+        *("/api/v1/privacy/release", {"reservation_id": "{reservation_id}"}, 200, {"reservations"}),
+        ("/api/v1/privacy/release", {"reservation_id": "nope"}, 404),
+    ),
+    "POST /api/v1/privacy/would_exceed": Case(
+        *("/api/v1/privacy/would_exceed", SPEND, 200, {"federation", "epsilon_budget", "delta", "clients"}),
+        ("/api/v1/privacy/would_exceed", {**SPEND, "steps": 0}, 400),
+    ),
+    "GET /api/v1/privacy": Case(
+        "/api/v1/privacy", None, 200, {"clients", "next_cursor"}, ("/api/v1/privacy?cursor=x", None, 400)
+    ),
+    "GET /api/v1/privacy/clients/<client_id>": Case(
+        "/api/v1/privacy/clients/c", None, 200, ACCOUNT, ("/api/v1/privacy/clients/c?method=x", None, 400)
+    ),
     "POST /api/v1/check": Case("/api/v1/check", CHECK, 200, DECISION, ("/api/v1/check", {}, 400)),
     "POST /api/check_policy": Case("/api/check_policy", CHECK, 200, DECISION, ("/api/check_policy", {}, 400)),
     "POST /api/v1/check/batch": Case(
@@ -175,6 +204,12 @@ REDIRECTS = {"GET /api/v1/events/stream": "http://localhost:5001/api/v1/events/s
 
 PLACEHOLDER = re.compile("<[^>]+>")
 UNKNOWN = ("/nope", "/policies/", "/api", "/api/v1", "/api/v1/check/", "/api/v1/policies/a/b/c", "/%ff", "/a b", "/é")
+
+
+@pytest.fixture
+def service(services: Services) -> PolicyService:
+    made: PolicyService = services(privacy={"default": Budget(epsilon=8.0, delta=1e-5)})
+    return made
 
 
 @pytest.fixture
@@ -217,14 +252,18 @@ def test_success(client: FlaskClient, route: str) -> None:
         path = path.format(decision_id=post(client, "/api/v1/check", CHECK)["decision_id"])
     if "/trust" in path:
         path = path.format(job_id=trusting(client))
-    response = client.open(path, method=method, json=case.body, headers={"X-Request-ID": "r-1"})
+    body = case.body
+    if body == {"reservation_id": "{reservation_id}"}:
+        made = client.post("/api/v1/privacy/reserve", json={**SPEND, "round": 1}).get_json()
+        body = {"reservation_id": made["reservations"][0]["reservation_id"]}
+    response = client.open(path, method=method, json=body, headers={"X-Request-ID": "r-1"})
     assert response.status_code == case.status, response.text
     assert response.mimetype == "application/json"
     assert response.headers["X-Request-ID"] == "r-1"
-    body = response.get_json()
-    assert isinstance(body, dict) == bool(case.members)
+    answer = response.get_json()
+    assert isinstance(answer, dict) == bool(case.members)
     if case.members:
-        assert body.keys() - {"created_at", "updated_at", "version"} == case.members - {"version"}
+        assert answer.keys() - {"created_at", "updated_at", "version"} == case.members - {"version"}
 
 
 @pytest.mark.parametrize("route", [route for route, case in CASES.items() if case.bad])
@@ -276,7 +315,7 @@ def test_the_request_id_is_in_the_decision(client: FlaskClient) -> None:
 
 def test_what_changes_something_is_known_to_do_so(app: Flask) -> None:
     hot = {"/api/v1/check", "/api/v1/check/batch", "/api/check_policy"}
-    reads = hot | {"policies.validate_policy", "trust.select_clients"}
+    reads = hot | {"policies.validate_policy", "trust.select_clients", "privacy.ask_privacy"}
     assert {rule.endpoint for method, rule in routes(app) if method != "GET"} - reads == WRITES
 
 
