@@ -38,6 +38,7 @@ DOCUMENT: dict[str, Any] = {
                 {
                     "action": "deny",
                     "description": "nobody trains at night",
+                    "counts_against": "client",
                     "match": {"condition": "current_hour < opens"},
                     "parameters": {"opens": 8},
                 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import sha256
@@ -35,11 +35,8 @@ from policy_engine.trust.entry import (
 from policy_engine.trust.memory import Head, Ledger, MemoryLedger
 from policy_engine.trust.observation import RoundObservation
 from policy_engine.trust.override import Kind, Override
-from policy_engine.trust.settings import TrustSettings
+from policy_engine.trust.settings import TrustSettings, parameters
 from policy_engine.trust.standing import NEW, Band, Standing, band_of, is_probed, trust_score
-
-ANY_FEDERATION = "*"
-"""The name under which the settings hold the parameters of every federation that they do not name."""
 
 DEFAULT_FEDERATION = "default"
 _ATTEMPTS = 20
@@ -94,6 +91,7 @@ class TrustAuthority:
     Attributes:
         facts: What checks may ask about clients.
         ledger: Where the entries are.
+        settings: Returns the parameters of a federation.
     """
 
     def __init__(
@@ -113,19 +111,14 @@ class TrustAuthority:
             clock: Seconds since 1970.
         """
         self.ledger: Ledger = ledger or MemoryLedger()
-        self._settings = dict(settings or {})
-        self._others = self._settings.get(ANY_FEDERATION, TrustSettings())
+        self.settings = parameters(settings or {})
         self._judge = judge
         self._clock = clock
         self.facts = self.empty_facts()
 
     def empty_facts(self) -> TrustFacts:
         """Return facts with nobody on record."""
-        return TrustFacts(record_of(NEW, self._others), lambda name, trust: self._band(name, trust).value)
-
-    def settings(self, federation: str) -> TrustSettings:
-        """Return the parameters of a federation."""
-        return self._settings.get(federation, self._others)
+        return TrustFacts(record_of(NEW, self.settings("")), lambda name, trust: self._band(name, trust).value)
 
     def _band(self, federation: str, trust: float) -> Band:
         return band_of(trust, self.settings(federation))
@@ -149,15 +142,13 @@ class TrustAuthority:
             if observation.round <= state.last_round:
                 return self._answered(observation, fingerprint, state.last_round)
             entry = RoundEntry(observation=observation, at=self._clock())
-            step = advance(entry, state, self.settings(federation))
-            return entry, self._judged(federation, entry, step)
+            return self._judged(federation, entry, state)
 
         names = tuple(update.client_id for update in observation.clients)
         found = self._append(federation, names, reckon, fingerprint, author)
         if isinstance(found, RoundAdvice):
             return found
         assert found.advice is not None  # noqa: S101 - a round has one
-        self._quarantine(federation, observation.round, found)
         return found.advice
 
     def _answered(self, observation: RoundObservation, fingerprint: str, last_round: int) -> RoundAdvice:
@@ -193,42 +184,39 @@ class TrustAuthority:
 
     def note(self, federation: str, step: Step) -> None:
         """Let facts tell what a step changed."""
-        settings = self.settings(federation)
-        records = [(name, record_of(standing, settings)) for name, standing in step.standings.items()]
-        self.facts.put(federation, records)
+        self.put(self.facts, federation, step.standings.items())
         for name, overrides in step.overrides.items():
             self.facts.decide(federation, name, partial(decided, overrides) if overrides else None)
 
+    def put(self, facts: TrustFacts, federation: str, standings: Iterable[tuple[str, Standing]]) -> None:
+        """Let facts tell where clients stand."""
+        settings = self.settings(federation)
+        facts.put(federation, [(name, record_of(standing, settings)) for name, standing in standings])
+
     # Policies
 
-    def _judged(self, federation: str, entry: RoundEntry, step: Step) -> Step:
-        """Let policies have their say in the advice: they may be stricter than trust alone."""
-        if self._judge is None or step.advice is None:
-            return step
+    def _judged(self, federation: str, entry: RoundEntry, state: State) -> tuple[RoundEntry, Step]:
+        """Let policies have their say in a round: they may be stricter than trust alone."""
         settings = self.settings(federation)
+        step = advance(entry, state, settings)
+        if self._judge is None or step.advice is None:
+            return entry, step
         facts = {
             each.client_id: facts_of(step.standings[each.client_id], each.trust, each.band, settings)
             for each in step.advice.clients
         }
         judged = self._judge(federation, entry.observation.round, facts)
         if not judged:
-            return step
+            return entry, step
         clients = [_stricter(each, judged.get(each.client_id)) for each in step.advice.clients]
-        return step._replace(advice=msgspec.structs.replace(step.advice, clients=clients))
+        advice = msgspec.structs.replace(step.advice, clients=clients)
+        decided = {each.client_id: self._quarantine(each) for each in clients if each.quarantined_by}
+        entry = msgspec.structs.replace(entry, decided=decided)
+        return entry, advance(entry, state, settings)._replace(advice=advice)
 
-    def _quarantine(self, federation: str, round_number: int, step: Step) -> None:
-        """Put in quarantine whom policies want there."""
-        if self._judge is None or step.advice is None:
-            return
-        for each in step.advice.clients:
-            if each.quarantined_by:
-                self.override(
-                    each.client_id,
-                    kind="quarantine",
-                    federation=federation,
-                    author=f"policy {each.quarantined_by}",
-                    reason=f"round {round_number}: {each.reason}",
-                )
+    def _quarantine(self, advice: ClientAdvice) -> Override:
+        author = f"policy {advice.quarantined_by}"
+        return Override(kind="quarantine", author=author, reason=advice.reason, since=self._clock())
 
     def evaluate(self, client_id: str, federation: str) -> None:
         """Let policies judge a client by what is on record, and put it in quarantine if they say so."""

@@ -13,6 +13,7 @@ from policy_engine.facts.inventory import Component, bounds, components_from_nod
 from policy_engine.language.suggest import did_you_mean
 from policy_engine.model.errors import SettingsError
 from policy_engine.store.options import PERSONAL, StoreOptions
+from policy_engine.trust.settings import TrustSettings
 
 CONFIG_FILES = (Path("config/policies/policy_config.json"), Path("config/policy_engine/policy_config.json"))
 """Where the config file is looked for when POLICY_CONFIG does not name it; the first one found is read."""
@@ -67,6 +68,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     collector_port: int = 0
     fl_server_port: int = 0
     components: tuple[Component, ...] = ()
+    trust: dict[str, TrustSettings] = {}
 
     @property
     def zone(self) -> ZoneInfo:

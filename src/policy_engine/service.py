@@ -12,25 +12,38 @@ from typing import Any, NamedTuple, TypedDict, TypeVar, Unpack
 import msgspec
 
 from policy_engine.activation import Activation, check_digest, read_stored
+from policy_engine.authority import Selection
 from policy_engine.config import Settings
 from policy_engine.file_import import FileImport
 from policy_engine.language.canonical import digest
 from policy_engine.language.document import parse_document
 from policy_engine.model.decision import Decision
-from policy_engine.model.errors import BusyError, OutdatedError, StateError, StoreUnavailableError
+from policy_engine.model.errors import (
+    BusyError,
+    InvalidRequestError,
+    OutdatedError,
+    StateError,
+    StoreUnavailableError,
+    UnknownPolicyError,
+)
 from policy_engine.model.policy import Policy, PolicySet
 from policy_engine.model.record import Checked
 from policy_engine.pap import PolicyAdministration
 from policy_engine.pdp import PolicyEngine, Revision
 from policy_engine.policy_file import NoFile, Watcher
 from policy_engine.quota import LogQuota
+from policy_engine.reputation import Reputation
 from policy_engine.store.database import Database
 from policy_engine.store.events import EventLog
 from policy_engine.store.follow import Follower
 from policy_engine.store.opened import Store
 from policy_engine.store.position import position_at
 from policy_engine.store.retention import Removed, oldest_share, remove_decisions, remove_events, shrink
+from policy_engine.store.trust import TrustStore
 from policy_engine.troubles import Troubles
+from policy_engine.trust.advice import RoundAdvice
+from policy_engine.trust.observation import RoundObservation
+from policy_engine.trust.settings import parameters
 
 log = logging.getLogger(__name__)
 
@@ -116,13 +129,18 @@ class PolicyService:
     def _begin(self) -> None:
         settings = self.settings
         present = load_policies(settings, self.store)
+        store = self.store
+        ledger = TrustStore(store.database, store.options.tenant, store.writer, parameters(settings.trust))
         self.engine = PolicyEngine(
             present,
             components=settings.components,
             zone=settings.zone,
             version=0,
             reuse_seconds=settings.decision_ttl_seconds,
+            trust=settings.trust,
+            ledger=ledger,
         )
+        self.reputation = Reputation(self.store, ledger, self.engine.trust)
         activation = self._activation = Activation(self.store.revisions, self.engine, self.troubles)
         self._file: FileImport | None = None
         if self.store.database.is_sqlite:
@@ -162,11 +180,13 @@ class PolicyService:
         if self._file is not None:
             self._watcher.start()
         self._follower.start()
+        self.reputation.start()
 
     def stop(self) -> None:
         """End watching; write what waits."""
         self._watcher.stop()
         self._follower.stop()
+        self.reputation.stop()
         self.store.stop()
 
     @property
@@ -217,6 +237,8 @@ class PolicyService:
         checked = self.engine.evaluate(policy_type, context, at=at, explain=explain, request_id=request_id)
         body = _encode(checked.decision)
         self._remember((checked,), (body,), caller)
+        if checked.decision.observations:
+            self.reputation.note((checked,))
         return Answer(checked.decision, body)
 
     def check_many(
@@ -239,6 +261,7 @@ class PolicyService:
         checked = self.engine.evaluate_many(policy_type, contexts, at=at, explain=explain, request_id=request_id)
         if checked:
             self._remember(checked, None, caller)
+            self.reputation.note(checked)
         return [item.decision for item in checked]
 
     def _demand(self, version: int) -> None:
@@ -261,6 +284,42 @@ class PolicyService:
             {"source": source, "per_second": self.settings.anonymous_log_quota, "unlogged": self._quota.unlogged},
         )
 
+    # Trust
+
+    def observe(self, observation: RoundObservation, *, author: str = "") -> RoundAdvice:
+        """Take what was observed of a round and return what to do with its updates; as `TrustAuthority.observe`."""
+        return self.engine.trust.observe(observation, author=author)
+
+    def select(self, federation: str, round_number: int, candidates: Sequence[str]) -> Selection:
+        """Return whom to invite to a round; as `TrustAuthority.select`."""
+        return self.engine.trust.select(federation, round_number, candidates)
+
+    def calculate_trust_score(self, client_id: str, federation: str | None = None) -> float:
+        """Return the trust in a client, 0 to 1; as `TrustAuthority.calculate_trust_score`."""
+        return self.engine.trust.calculate_trust_score(client_id, federation)
+
+    def report_violation(
+        self, client_id: str, policy_id: str, rule_index: int, *, federation: str, author: str
+    ) -> bool:
+        """Count a violation that an authenticated enforcement point saw; return whether it was counted.
+
+        Raises:
+            UnknownPolicyError: There is no such policy.
+            InvalidRequestError: There is no such rule, or it does not count against clients.
+            BusyError, StoreUnavailableError: It is not kept.
+        """
+        policy = self.policies.get(policy_id)
+        if policy is None:
+            raise UnknownPolicyError(policy_id)
+        if rule_index >= len(policy.rules):
+            raise InvalidRequestError("/rule_index", f"policy `{policy_id}` has no rule {rule_index}")
+        if policy.rules[rule_index].counts_against != "client":
+            detail = f"rule {rule_index} of policy `{policy_id}` does not say `counts_against: client`"
+            raise InvalidRequestError("/rule_index", detail)
+        return self.engine.trust.report(
+            client_id, federation=federation, policy_id=policy_id, rule_index=rule_index, author=author
+        )
+
     # What happens beside
 
     def _tell(self, code: str, detail: str | None) -> None:
@@ -270,7 +329,7 @@ class PolicyService:
             self.troubles.add(code, detail)
 
     def _follow(self) -> None:
-        for look in (self.store.writer.notice_erasures, self._activation.catch_up):
+        for look in (self.store.writer.notice_erasures, self._activation.catch_up, self.reputation.refresh):
             try:
                 look()
             except StateError as error:

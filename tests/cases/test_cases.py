@@ -35,8 +35,12 @@ def engine(name: str) -> PolicyEngine:
         "zone": ZoneInfo(group.get("timezone", "UTC")),
     }
     if "file" in group:
-        return PolicyEngine.from_file(policy_file(group["file"]), **options)
-    return PolicyEngine.from_document(group["policies"], **options)
+        made = PolicyEngine.from_file(policy_file(group["file"]), **options)
+    else:
+        made = PolicyEngine.from_document(group["policies"], **options)
+    for client, trust in group.get("trust", {}).items():
+        made.trust.override(client, kind="trust", trust=trust, author="case", reason="case")
+    return made
 
 
 def differences(expected: Any, actual: Any, place: str) -> list[str]:

@@ -103,7 +103,8 @@ def test_settings() -> None:
     assert set(table) == set(Settings.__struct_fields__)
     for field in msgspec.structs.fields(Settings):
         _, default, environment, flag, meaning = table[field.name]
-        assert default == _shown_default(field.default), field.name
+        fallback = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
+        assert default == _shown_default(fallback), field.name
         assert words(environment) == ([variables[field.name]] if field.name in variables else []), field.name
         assert words(flag) == ([flags[field.name]] if field.name in flags else []), field.name
         assert meaning, field.name

@@ -28,6 +28,13 @@ LOGGED = DECISION - {"explanation"} | {"event_id", "component", "represents", "c
 POLICY = {"id", "name", "type", "description", "priority", "enabled", "rules"}
 PAGE = {"events", "total", "last_event_id", "gap"}
 REVISION = {"number", "parent", "digest", "author", "reason", "time", "source", "language_version", "parts"}
+ROUND = {"federation": "f", "round": 1, "clients": [{"client_id": "c", "norm": 1.0, "cos_ref": 0.5}]}
+TOLD = {"client_id", "federation", "trust_score", "trust_band", "overrides"}
+EXPLAINED = TOLD | {
+    *("known", "factors", "weights", "gate", "trust_score_change", "rounds_answered", "on_probation", "excluded_in"),
+    *("why", "history"),
+}
+JOB = {"job_id", "state", "author", "reason", "started_at", "done", "total", "changed", "error"}
 READY = {"status", "reasons", "policy_version", "revision_digest", "policies", "rules"}
 
 
@@ -102,6 +109,59 @@ CASES = {
     "GET /api/v1/decisions/<decision_id>": Case(
         "/api/v1/decisions/{decision_id}", None, 200, LOGGED, ("/api/v1/decisions/nope", None, 404)
     ),
+    "POST /api/v1/trust/observations": Case(
+        *("/api/v1/trust/observations", {**ROUND, "round": 2}, 200),
+        {"federation", "round", "held", "excluded_share", "clients"},
+        ("/api/v1/trust/observations", {**ROUND, "round": 0}, 400),
+    ),
+    "POST /api/v1/trust/selection": Case(
+        *("/api/v1/trust/selection", {"federation": "f", "round": 2, "candidates": ["c"]}, 200),
+        {"federation", "round", "invited", "probed", "left_out"},
+        ("/api/v1/trust/selection", {"federation": "f", "round": 2}, 400),
+    ),
+    "POST /api/v1/trust/violations": Case(
+        *("/api/v1/trust/violations", {"client_id": "c", "policy_id": "night", "rule_index": 0}, 200),
+        {"counted", "trust_score"},
+        ("/api/v1/trust/violations", {"client_id": "c", "policy_id": "web", "rule_index": 0}, 400),
+    ),
+    "GET /api/v1/trust": Case(
+        "/api/v1/trust", None, 200, {"clients", "next_cursor"}, ("/api/v1/trust?cursor=x", None, 400)
+    ),
+    "GET /api/v1/trust/clients/<client_id>": Case(
+        "/api/v1/trust/clients/c", None, 200, EXPLAINED, ("/api/v1/trust/clients/nope", None, 404)
+    ),
+    "PUT /api/v1/trust/clients/<client_id>/override": Case(
+        *("/api/v1/trust/clients/c/override", {"reason": "r", "trust_score": 0.5, "federation": "f"}, 200, TOLD),
+        ("/api/v1/trust/clients/c/override", {"reason": "r", "trust_score": 5}, 400),
+    ),
+    "DELETE /api/v1/trust/clients/<client_id>/override": Case(
+        *("/api/v1/trust/clients/decided/override", None, 200, TOLD),
+        ("/api/v1/trust/clients/c/override", None, 404),
+    ),
+    "PUT /api/v1/trust/clients/<client_id>/quarantine": Case(
+        *("/api/v1/trust/clients/c/quarantine", {"reason": "r", "federation": "f"}, 200, TOLD),
+        ("/api/v1/trust/clients/c/quarantine", {}, 400),
+    ),
+    "DELETE /api/v1/trust/clients/<client_id>/quarantine": Case(
+        *("/api/v1/trust/clients/decided/quarantine", None, 200, TOLD),
+        ("/api/v1/trust/clients/c/quarantine", None, 404),
+    ),
+    "GET /api/v1/trust/distribution": Case(
+        *("/api/v1/trust/distribution", None, 200, {"federation", "clients", "histogram"}),
+        ("/api/v1/trust/distribution?x=1", None, 400),
+    ),
+    "GET /api/v1/trust/trends": Case(
+        *("/api/v1/trust/trends", None, 200, {"federation", "rounds", "next_before"}),
+        ("/api/v1/trust/trends?limit=0", None, 400),
+    ),
+    "GET /api/v1/trust/data-sources": Case(
+        *("/api/v1/trust/data-sources", None, 200, {"sources"}),
+        ("/api/v1/trust/data-sources?x=1", None, 400),
+    ),
+    "POST /api/v1/trust/recalculate": Case("/api/v1/trust/recalculate", None, 202, JOB, None),
+    "GET /api/v1/trust/recalculate/<job_id>": Case(
+        "/api/v1/trust/recalculate/{job_id}", None, 200, JOB, ("/api/v1/trust/recalculate/nope", None, 404)
+    ),
     "POST /api/v1/check": Case("/api/v1/check", CHECK, 200, DECISION, ("/api/v1/check", {}, 400)),
     "POST /api/check_policy": Case("/api/check_policy", CHECK, 200, DECISION, ("/api/check_policy", {}, 400)),
     "POST /api/v1/check/batch": Case(
@@ -139,6 +199,15 @@ def test_redirects(services: Services, route: str) -> None:
             assert response.headers["Location"] == REDIRECTS[route] + "?x=1"
 
 
+def trusting(client: FlaskClient) -> str:
+    """Put clients on record, decide about one, and begin a recalculation; return its id."""
+    assert client.post("/api/v1/trust/observations", json=ROUND).status_code == 200
+    for kind, more in (("override", {"trust_score": 0.5}), ("quarantine", {})):
+        decided = {"reason": "r", "federation": "f", **more}
+        assert client.put(f"/api/v1/trust/clients/decided/{kind}", json=decided).status_code == 200
+    return str(client.post("/api/v1/trust/recalculate").get_json()["job_id"])
+
+
 @pytest.mark.parametrize("route", CASES)
 def test_success(client: FlaskClient, route: str) -> None:
     case = CASES[route]
@@ -146,6 +215,8 @@ def test_success(client: FlaskClient, route: str) -> None:
     path = case.path
     if "decision_id" in path:
         path = path.format(decision_id=post(client, "/api/v1/check", CHECK)["decision_id"])
+    if "/trust" in path:
+        path = path.format(job_id=trusting(client))
     response = client.open(path, method=method, json=case.body, headers={"X-Request-ID": "r-1"})
     assert response.status_code == case.status, response.text
     assert response.mimetype == "application/json"
@@ -204,7 +275,8 @@ def test_the_request_id_is_in_the_decision(client: FlaskClient) -> None:
 
 
 def test_what_changes_something_is_known_to_do_so(app: Flask) -> None:
-    reads = {"/api/v1/check", "/api/v1/check/batch", "/api/check_policy", "policies.validate_policy"}
+    hot = {"/api/v1/check", "/api/v1/check/batch", "/api/check_policy"}
+    reads = hot | {"policies.validate_policy", "trust.select_clients"}
     assert {rule.endpoint for method, rule in routes(app) if method != "GET"} - reads == WRITES
 
 

@@ -128,7 +128,7 @@ def test_too_many_bytes(services: Services) -> None:
 
 def test_space_is_given_back(services: Services) -> None:
     service = services(retention_days=0.0)
-    fill(service, 6000)
+    fill(service, 12_000)
     before = file_bytes(service)
     services.end(service)
     again = services(retention_days=AT_ONCE)

@@ -126,6 +126,12 @@ class TrustFacts:
         else:
             self._index.decided[federation, client_id] = decided
 
+    def decide_all(self, federation: str, decided: Mapping[str, Decided]) -> None:
+        """Note everything that people decided about clients of a federation."""
+        index = self._index
+        kept = {key: each for key, each in index.decided.items() if key[0] != federation}
+        index.decided = kept | {(federation, client): each for client, each in decided.items()}
+
     def replace(self, other: TrustFacts) -> None:
         """Take over all that another one knows, at once."""
         self._index = other._index

@@ -24,16 +24,20 @@ from policy_engine.http.policies import policies
 from policy_engine.http.problem import JSON, Reply, problem
 from policy_engine.http.revisions import revisions
 from policy_engine.http.slots import Slots
+from policy_engine.http.trust import trust
 from policy_engine.ids import uuid7
 from policy_engine.model.errors import (
     BusyError,
     InvalidPolicyError,
     InvalidRequestError,
+    LateRoundError,
     PolicyEngineError,
     PolicyExistsError,
     PreconditionError,
+    RoundConflictError,
     StateError,
     StoreUnavailableError,
+    UnknownClientError,
     UnknownDecisionError,
     UnknownPolicyError,
     UnknownRevisionError,
@@ -53,6 +57,13 @@ WRITES = frozenset(
         "policies.enable_policy",
         "policies.disable_policy",
         "revisions.roll_back",
+        "trust.observe_round",
+        "trust.report_violation",
+        "trust.override_trust",
+        "trust.release_override",
+        "trust.quarantine_client",
+        "trust.release_client",
+        "trust.recalculate_trust",
     }
 )
 """The endpoints that change something."""
@@ -65,6 +76,9 @@ _STATUS: dict[type[PolicyEngineError], HTTPStatus] = {
     PreconditionError: HTTPStatus.PRECONDITION_FAILED,
     UnknownRevisionError: HTTPStatus.NOT_FOUND,
     UnknownDecisionError: HTTPStatus.NOT_FOUND,
+    UnknownClientError: HTTPStatus.NOT_FOUND,
+    LateRoundError: HTTPStatus.CONFLICT,
+    RoundConflictError: HTTPStatus.CONFLICT,
     BusyError: HTTPStatus.SERVICE_UNAVAILABLE,
     StateError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
@@ -75,7 +89,7 @@ def create_app(service: PolicyService) -> Flask:
     app = Flask("policy_engine", static_folder=None)
     app.extensions["policy_service"] = service
     access = app.extensions["policy_access"] = Access(service.settings.admin_key)
-    for blueprint in (health, policies, revisions, decisions, events):
+    for blueprint in (health, policies, revisions, decisions, events, trust):
         app.register_blueprint(blueprint)
     endpoints = CheckEndpoints(service).routes
     for path, endpoint in endpoints.items():
@@ -111,6 +125,7 @@ def _index() -> Response:
         "check": "/api/v1/check",
         "revisions": "/api/v1/revisions",
         "decisions": "/api/v1/decisions",
+        "trust": "/api/v1/trust",
         "events": "/events",
     }
     return Response(
@@ -144,7 +159,7 @@ def _explain(error: Exception) -> Reply:
     for kind, status in _STATUS.items():
         if isinstance(error, kind):
             detail = _AWAY if isinstance(error, StoreUnavailableError) else str(error)
-            reply = problem(status, detail, request.path, getattr(error, "errors", ()))
+            reply = problem(status, detail, request.path, getattr(error, "errors", ()), getattr(error, "code", None))
             return reply._replace(headers=RETRY) if status == HTTPStatus.SERVICE_UNAVAILABLE else reply
     raise error
 

@@ -39,10 +39,13 @@ class ProblemError(Exception):
         self.errors = tuple(errors)
 
 
-def problem(status: int, detail: str, instance: str, errors: Sequence[Diagnostic] = ()) -> Reply:
+def problem(
+    status: int, detail: str, instance: str, errors: Sequence[Diagnostic] = (), code: str | None = None
+) -> Reply:
     """Return the document of one error.
 
-    Besides the members of the standard it has `error`, the detail again, which older callers read.
+    Besides the members of the standard it has `error`, the detail again, which older callers read, and `code` where
+    one status has several causes that callers have to tell apart.
     """
     document = {
         "type": "about:blank",
@@ -52,6 +55,8 @@ def problem(status: int, detail: str, instance: str, errors: Sequence[Diagnostic
         "instance": instance,
         "error": detail,
     }
+    if code is not None:
+        document["code"] = code
     if errors:
         document["errors"] = list(errors)
     return Reply(status, msgspec.json.encode(document), PROBLEM_JSON)

@@ -39,6 +39,11 @@ class InvalidRequestError(PolicyEngineError, ValueError):
         self.pointer = pointer
         self.detail = detail
 
+    @property
+    def errors(self) -> tuple[Diagnostic, ...]:
+        """The same as a fault with its place."""
+        return (Diagnostic(pointer=self.pointer, detail=self.detail),)
+
 
 class UnknownPolicyError(PolicyEngineError, LookupError):
     """There is no policy of that id."""
@@ -104,6 +109,8 @@ class ConflictError(PolicyEngineError):
 class LateRoundError(ConflictError):
     """A round at or before the last one that was closed cannot be observed any more."""
 
+    code = "late"
+
     def __init__(self, federation: str, round_number: int, last_round: int) -> None:
         super().__init__(
             f"late: round {round_number} of federation `{federation}` cannot be observed any more, because round"
@@ -114,6 +121,8 @@ class LateRoundError(ConflictError):
 
 class RoundConflictError(ConflictError):
     """A round was observed before, otherwise."""
+
+    code = "conflict"
 
     def __init__(self, federation: str, round_number: int) -> None:
         super().__init__(f"round {round_number} of federation `{federation}` was observed before, with other content")

@@ -183,6 +183,7 @@ _COPY_TYPES = {
     "SMALLINT": "int2",
     "BOOLEAN": "bool",
     "BLOB": "bytea",
+    "DOUBLE": "float8",
 }
 
 

@@ -6,7 +6,7 @@ stored bytes) and its `hash`. The other columns of a stream repeat what the body
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, SmallInteger, Table, Text
+from sqlalchemy import BigInteger, Column, Double, Index, Integer, LargeBinary, MetaData, SmallInteger, Table, Text
 
 metadata = MetaData()
 
@@ -165,6 +165,78 @@ subject = Table(
     Index("subject_by_pseudonym", "tenant", "pseudonym", unique=True),
 )
 """Whom personal data is about, and the key under which it is stored; without the row nobody can read it."""
+
+trust_federation = Table(
+    "trust_federation",
+    metadata,
+    _tenant(),
+    Column("federation", Text, primary_key=True),
+    _number("seq"),
+    _number("last_round"),
+    _number("override_seq"),
+)
+"""Where the trust entries of each federation end: the last one, the last round, the last one that was an override."""
+
+trust_entry = Table(
+    "trust_entry",
+    metadata,
+    _tenant(),
+    Column("federation", Text, primary_key=True),
+    _number("seq", key=True),
+    Column("kind", Text, nullable=False),
+    Column("once", Text),
+    Column("round", BigInteger),
+    Column("at", Double, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("answer", LargeBinary),
+    Column("summary", LargeBinary),
+    Index("trust_entry_once", "tenant", "federation", "once", unique=True),
+)
+"""Everything that trust follows from, in order. `once` names what may be there only once; clients are pseudonyms."""
+
+trust_standing = Table(
+    "trust_standing",
+    metadata,
+    _tenant(),
+    Column("federation", Text, primary_key=True),
+    Column("client", Text, primary_key=True),
+    _number("seq"),
+    Column("trust", Double, nullable=False),
+    Column("participation", Double, nullable=False),
+    Column("update_quality", Double, nullable=False),
+    Column("behavioral_consistency", Double, nullable=False),
+    Column("compliance", Double, nullable=False),
+    Column("usual_ln_ratio", Double),
+    Column("usual_cosine", Double),
+    Column("answered", BigInteger, nullable=False),
+    Column("excluded_in", BigInteger),
+    Column("recent", LargeBinary, nullable=False),
+    Index("trust_standing_by_seq", "tenant", "federation", "seq"),
+)
+"""What follows from the entries: where each client stands, and the entry that moved it last."""
+
+trust_override = Table(
+    "trust_override",
+    metadata,
+    _tenant(),
+    Column("federation", Text, primary_key=True),
+    Column("client", Text, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("body", LargeBinary, nullable=False),
+)
+"""What people and policies decided about clients and did not take back."""
+
+trust_job = Table(
+    "trust_job",
+    metadata,
+    _tenant(),
+    Column("job", Text, primary_key=True),
+    _number("started"),
+    _number("updated"),
+    Column("body", LargeBinary, nullable=False),
+)
+"""Recalculations, under way or done, in microseconds since 1970."""
 
 erased = Table("erased", metadata, _tenant(), Column("pseudonym", Text, primary_key=True))
 """What is left of subjects whose key was deleted: no backup may bring them back."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from policy_engine.trust.standing import Band
@@ -45,6 +47,13 @@ class RoundAdvice(msgspec.Struct, frozen=True, kw_only=True):
     held: bool
     excluded_share: float
     clients: list[ClientAdvice]
+
+    def renamed(self, names: Mapping[str, str]) -> RoundAdvice:
+        """Return the same advice for clients of other names; those that have none keep theirs."""
+        clients = [
+            msgspec.structs.replace(each, client_id=names.get(each.client_id, each.client_id)) for each in self.clients
+        ]
+        return msgspec.structs.replace(self, clients=clients)
 
     @property
     def by_client(self) -> dict[str, ClientAdvice]:

@@ -23,10 +23,12 @@ class RoundEntry(msgspec.Struct, frozen=True, kw_only=True, tag="round"):
 
     Attributes:
         at: When, in seconds since 1970, as in every entry.
+        decided: Client -> what policies decided about it by its trust after the round; it holds from then on.
     """
 
     observation: RoundObservation
     at: float
+    decided: dict[str, Override] = {}
 
 
 class ViolationEntry(msgspec.Struct, frozen=True, kw_only=True, tag="violation"):
@@ -61,7 +63,19 @@ class ReleaseEntry(msgspec.Struct, frozen=True, kw_only=True, tag="release"):
     at: float
 
 
-Entry: TypeAlias = RoundEntry | ViolationEntry | OverrideEntry | ReleaseEntry
+class RecalculationEntry(msgspec.Struct, frozen=True, kw_only=True, tag="recalculation"):
+    """All standings were reckoned again from the entries before this one, and some of them replaced.
+
+    Attributes:
+        changed: How many.
+    """
+
+    author: str
+    changed: int
+    at: float
+
+
+Entry: TypeAlias = RoundEntry | ViolationEntry | OverrideEntry | ReleaseEntry | RecalculationEntry
 
 
 class State(NamedTuple):
@@ -98,7 +112,24 @@ def clients_of(entry: Entry) -> tuple[str, ...]:
     """Return whom an entry is about."""
     if isinstance(entry, RoundEntry):
         return tuple(update.client_id for update in entry.observation.clients)
-    return (entry.client_id,)
+    return () if isinstance(entry, RecalculationEntry) else (entry.client_id,)
+
+
+def moment_of(entry: Entry) -> float:
+    """Return when an entry was taken, in seconds since 1970."""
+    return entry.override.since if isinstance(entry, OverrideEntry) else entry.at
+
+
+def renamed(entry: Entry, names: Mapping[str, str]) -> Entry:
+    """Return the same entry about clients of other names."""
+    if isinstance(entry, RecalculationEntry):
+        return entry
+    if not isinstance(entry, RoundEntry):
+        return msgspec.structs.replace(entry, client_id=names[entry.client_id])
+    replace, observation = msgspec.structs.replace, entry.observation
+    clients = tuple(replace(update, client_id=names[update.client_id]) for update in observation.clients)
+    decided = {names[name]: each for name, each in entry.decided.items()}
+    return replace(entry, observation=replace(observation, clients=clients), decided=decided)
 
 
 def advance(entry: Entry, state: State, settings: TrustSettings) -> Step:
@@ -107,15 +138,15 @@ def advance(entry: Entry, state: State, settings: TrustSettings) -> Step:
         return _observed(entry, state, settings)
     if isinstance(entry, ViolationEntry):
         return _lowered(entry, state, settings)
+    if isinstance(entry, RecalculationEntry):
+        return Step({}, {}, state.last_round)
     overrides = state.overrides.get(entry.client_id, ())
-    added: tuple[Override, ...]
     if isinstance(entry, OverrideEntry):
-        kind, added = entry.override.kind, (entry.override,)
+        left = with_override(overrides, entry.override)
     else:
-        kind, added = entry.kind, ()
-    kept = tuple(each for each in overrides if each.kind != kind)
+        left = tuple(each for each in overrides if each.kind != entry.kind)
     standing = state.standings.get(entry.client_id, NEW)  # who was decided about is on record from then on
-    return Step({entry.client_id: standing}, {entry.client_id: (*kept, *added)}, state.last_round)
+    return Step({entry.client_id: standing}, {entry.client_id: left}, state.last_round)
 
 
 def _observed(entry: RoundEntry, state: State, settings: TrustSettings) -> Step:
@@ -123,7 +154,13 @@ def _observed(entry: RoundEntry, state: State, settings: TrustSettings) -> Step:
     closed = close_round(
         entry.observation, state.standings, settings, quarantined(overrides, at), fixed_scores(overrides, at)
     )
-    return Step(closed.standings, {}, entry.observation.round, closed.advice)
+    decided = {name: with_override(overrides.get(name, ()), each) for name, each in entry.decided.items()}
+    return Step(closed.standings, decided, entry.observation.round, closed.advice)
+
+
+def with_override(overrides: tuple[Override, ...], added: Override) -> tuple[Override, ...]:
+    """Return overrides of a client with another one, which takes the place of one of its kind."""
+    return (*(each for each in overrides if each.kind != added.kind), added)
 
 
 def _lowered(entry: ViolationEntry, state: State, settings: TrustSettings) -> Step:

@@ -7,12 +7,23 @@ from typing import Annotated, TypeAlias
 
 import msgspec
 
-MAX_CLIENTS = 100_000
+MAX_CLIENTS = 10_000
 _COSINE_SLACK = 1e-6
 """How far beyond 1 rounding may take a cosine."""
 
 Name: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+FederationName: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+
+
+def check_name(client_id: str) -> None:
+    """Refuse the id of a client that no database could hold.
+
+    Raises:
+        ValueError: It has a null character or half a surrogate pair.
+    """
+    if "\0" in client_id or (not client_id.isascii() and any("\ud800" <= letter <= "\udfff" for letter in client_id)):
+        raise ValueError("the id of a client has a character that is none")
 
 
 class ClientUpdate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,6 +54,7 @@ class ClientUpdate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         Raises:
             ValueError: A statistic is missing, is not finite, or is out of its range.
         """
+        check_name(self.client_id)
         if not self.answered:
             if any(value is not None for value in (self.norm, self.cos_ref, self.cos_prev, self.max_pair_cos)):
                 raise ValueError(f"client `{self.client_id}` did not answer, and has statistics of an update")
@@ -62,7 +74,7 @@ class ClientUpdate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class RoundObservation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One round of a federation: every invited client, each once."""
 
-    federation: Name
+    federation: FederationName
     round: Annotated[int, msgspec.Meta(ge=1, le=2**53)]
     clients: Annotated[tuple[ClientUpdate, ...], msgspec.Meta(min_length=1, max_length=MAX_CLIENTS)]
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from math import isclose
 from typing import Annotated, Literal, TypeAlias
 
 import msgspec
+
+ANY_FEDERATION = "*"
+"""The name under which the settings hold the parameters of every federation that they do not name."""
 
 Share: TypeAlias = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 
@@ -68,3 +72,9 @@ class TrustSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
                 f"`exclude_below` ({self.exclude_below}) is above `reduce_below` ({self.reduce_below}): nobody would be"
                 " reduced"
             )
+
+
+def parameters(by_federation: Mapping[str, TrustSettings]) -> Callable[[str], TrustSettings]:
+    """Return what tells the parameters of a federation: its own, else those of `*`, else the defaults."""
+    others = by_federation.get(ANY_FEDERATION, TrustSettings())
+    return lambda federation: by_federation.get(federation, others)
