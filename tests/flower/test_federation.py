@@ -2,41 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord
 from flwr.serverapp.strategy import FedAdam, FedAvg, FedAvgM
-from tests.flower.grid import LocalGrid
-from tests.flower.learning import Client, accuracy, app, clients, flat, initial, record, trained
-from tests.flower.pure import FEDERATION, exclusions
-
-from policy_engine import PolicyEngine
-from policy_engine.integrations.flower import PolicyStrategy
+from tests.flower.learning import accuracy, clients, flat, initial, record, trained
+from tests.flower.pure import exclusions
+from tests.flower.wrapping import counted, grid, wrapped
 
 pytestmark = pytest.mark.flower
-
-ADMITTING: dict[str, Any] = {
-    "policies": {"admission": {"type": "fl_client_start", "rules": [{"action": "allow", "match": {}}]}}
-}
-
-
-def wrapped(strategy: FedAvg | None = None, **options: Any) -> PolicyStrategy:
-    defaults = {"federation": FEDERATION, "on_unavailable": "closed"}
-    engine = options.pop("engine", None) or PolicyEngine.from_document(ADMITTING)
-    return PolicyStrategy(strategy or FedAvg(), engine, **{**defaults, **options})
-
-
-def grid(members: Sequence[Client], kind: str = "float64") -> LocalGrid:
-    return LocalGrid({client.node: app(client, kind) for client in members})
-
-
-def counted(strategy: PolicyStrategy, members: Sequence[Client]) -> list[frozenset[str]]:
-    """Return whose update did not count, round by round."""
-    names = frozenset(client.name for client in members)
-    return [names - set(step.passed) for step in strategy.steps if step.kind == "aggregation"]
 
 
 def test_attackers_are_dropped_and_honest_clients_are_not() -> None:

@@ -168,9 +168,10 @@ class PolicyStrategy(Strategy):  # type: ignore[misc]  # Flower is not there whe
         Raises:
             RunStoppedError: The round must not begin.
         """
-        number = self._last = self._before + server_round
+        number = self._before + server_round
         model = Model(arrays, self._round.model if self._round else None)
         self._begin(number, grid)
+        self._last = number
         messages = list(self.strategy.configure_train(server_round, arrays, config, grid))
         nodes = self._named(number, messages)
         invited = self._invited(number, nodes, self._gate.invite)
