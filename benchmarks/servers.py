@@ -18,7 +18,7 @@ from urllib.request import urlopen
 
 from policy_engine.config import Settings
 
-START_SECONDS = 20
+START_SECONDS = 90
 ROOT = Path(__file__).resolve().parents[1]
 
 

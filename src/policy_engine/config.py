@@ -12,6 +12,7 @@ import msgspec
 from policy_engine.facts.inventory import Component, bounds, components_from_nodes
 from policy_engine.language.suggest import did_you_mean
 from policy_engine.model.errors import SettingsError
+from policy_engine.privacy.budget import Budget
 from policy_engine.store.options import PERSONAL, StoreOptions
 from policy_engine.trust.settings import TrustSettings
 
@@ -69,6 +70,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     fl_server_port: int = 0
     components: tuple[Component, ...] = ()
     trust: dict[str, TrustSettings] = {}
+    privacy: dict[str, Budget] = {}
 
     @property
     def zone(self) -> ZoneInfo:

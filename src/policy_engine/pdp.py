@@ -89,6 +89,7 @@ class PolicyEngine:
         version: int = 1,
         reuse_seconds: float = DEFAULT_REUSE_SECONDS,
         listener: Listener | None = None,
+        sources: Iterable[FactSource] = (),
         trust: Mapping[str, TrustSettings] | None = None,
         ledger: Ledger | None = None,
     ) -> None:
@@ -102,6 +103,7 @@ class PolicyEngine:
             version: The number of this revision.
             reuse_seconds: How long a caller may reuse an answer at most.
             listener: Called with every decision.
+            sources: Who knows further facts.
             trust: How trust is reckoned, by federation; `*` for those that are not named.
             ledger: Where trust is kept; in memory by default.
         """
@@ -109,7 +111,7 @@ class PolicyEngine:
         self._functions = dict(functions or {})
         self._clock = Clock(zone)
         self.inventory = Inventory(components)
-        self._sources: tuple[FactSource, ...] = (self._clock, self.inventory, self.trust.facts)
+        self._sources: tuple[FactSource, ...] = (self._clock, self.inventory, self.trust.facts, *sources)
         self._reuse = timedelta(seconds=reuse_seconds)
         self._listener = listener
         self.revision = self.prepare(policy_set, version)

@@ -84,9 +84,10 @@ class Reputation:
             StoreUnavailableError: The store is away.
         """
         try:
-            if self._ledger.generation() != self._generation:
+            generation, heads = self._ledger.glance()
+            if generation != self._generation:
                 self._load()
-            else:
+            elif heads != self._heads:
                 self._heads = self._ledger.follow(self._heads, _Taker(self.authority, self.authority.facts))
         except StoreUnavailableError:
             self.authority.facts.away = time.monotonic() - self._read_at > _STALE_SECONDS
@@ -96,7 +97,8 @@ class Reputation:
 
     def _load(self) -> None:
         """Read everything: at the start, and when clients were erased."""
-        generation, facts = self._ledger.generation(), self.authority.empty_facts()
+        generation, _ = self._ledger.glance()
+        facts = self.authority.empty_facts()
         heads = self._ledger.follow({}, _Taker(self.authority, facts))
         self.authority.facts.replace(facts)
         self._generation, self._heads = generation, heads

@@ -33,6 +33,7 @@ from policy_engine.pdp import PolicyEngine, Revision
 from policy_engine.policy_file import NoFile, Watcher
 from policy_engine.quota import LogQuota
 from policy_engine.reputation import Reputation
+from policy_engine.spending import Spending
 from policy_engine.store.database import Database
 from policy_engine.store.events import EventLog
 from policy_engine.store.follow import Follower
@@ -52,6 +53,9 @@ T = TypeVar("T")
 _FOLLOW_SECONDS = 0.1
 _FOLLOW_NOTICED_SECONDS = 0.5
 """How often to look where changes are announced: this is for when an announcement was missed."""
+
+_REFRESH_SECONDS = 0.4
+"""How often to look for what other processes know of clients: requests wait for whoever looks."""
 
 _RETENTION_SECONDS = 60.0
 _OPEN_SECONDS = 10.0
@@ -131,6 +135,7 @@ class PolicyService:
         present = load_policies(settings, self.store)
         store = self.store
         ledger = TrustStore(store.database, store.options.tenant, store.writer, parameters(settings.trust))
+        self.privacy = Spending(self.store, settings.privacy)
         self.engine = PolicyEngine(
             present,
             components=settings.components,
@@ -139,6 +144,7 @@ class PolicyService:
             reuse_seconds=settings.decision_ttl_seconds,
             trust=settings.trust,
             ledger=ledger,
+            sources=(self.privacy.facts,),
         )
         self.reputation = Reputation(self.store, ledger, self.engine.trust)
         activation = self._activation = Activation(self.store.revisions, self.engine, self.troubles)
@@ -159,6 +165,7 @@ class PolicyService:
         interval = _FOLLOW_SECONDS if self.store.database.is_sqlite else _FOLLOW_NOTICED_SECONDS
         self._follower = Follower(self.store.database, self._follow, interval)
         self._next_retention = time.monotonic() + _RETENTION_SECONDS
+        self._next_refresh = 0.0
         for component_types in self.engine.inventory.ambiguous:
             log.warning(
                 "one address belongs to components of several types (%s): its type stays unknown", component_types
@@ -329,7 +336,11 @@ class PolicyService:
             self.troubles.add(code, detail)
 
     def _follow(self) -> None:
-        for look in (self.store.writer.notice_erasures, self._activation.catch_up, self.reputation.refresh):
+        looks = [self.store.writer.notice_erasures, self._activation.catch_up]
+        if time.monotonic() >= self._next_refresh:
+            self._next_refresh = time.monotonic() + _REFRESH_SECONDS
+            looks += [self.reputation.refresh, self.privacy.refresh]
+        for look in looks:
             try:
                 look()
             except StateError as error:

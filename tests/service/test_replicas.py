@@ -10,12 +10,14 @@ from pathlib import Path
 from threading import Barrier
 from typing import Any
 
+import msgspec
 import pytest
 from tests.conftest import Services
 from tests.http.shapes import problem
 from tests.postgres import Postgres
 from tests.service.running import DEADLINE_SECONDS, eventually
 from tests.service.states import NEW, Document, allows, codes, in_force, numbers, revisions, stored, types, with_port
+from tests.trust.rounds import HONEST, observed
 
 from policy_engine.activation import Cause
 from policy_engine.http.app import create_app
@@ -165,6 +167,11 @@ def test_what_postgres_does_not_take_is_the_callers_fault(replica: Replica) -> N
     problem(client.get("/api/v1/policies/%00/history"), 404)
     problem(client.get(f"/api/v1/revisions/{2**63}"), 404)
     problem(client.post(f"/api/v1/revisions/{2**52}/rollback"), 404)
+    problem(client.get("/api/v1/trust/clients/%00"), 400)
+    problem(client.get("/api/v1/trust/recalculate/%00"), 404)
+    for path in ("/api/v1/trust", "/api/v1/trust/trends", "/api/v1/trust/distribution", "/api/v1/trust/clients/c"):
+        problem(client.get(f"{path}?federation=%00"), 400)
+    problem(client.get("/api/v1/trust?cursor=WyJmIiwiXHUwMDAwIl0="), 400)
     for end in ("1", "9999-12-31"):
         assert client.get(f"/api/v1/decisions?end_time={end}&start_time={end}").status_code == 200
 
@@ -186,3 +193,33 @@ def test_they_follow_again_after_the_database_was_cut_off(
     eventually(changed, "changes are taken again")
     eventually(partial(same, replicas, 3), "both are at it")
     eventually(lambda: [codes(service) for service in replicas] == [[], []], "nothing is wrong any more")
+
+
+def test_trust_while_the_database_is_away(
+    replica: Replica, postgres: Postgres, policy_file: Path, document: Document
+) -> None:
+    rules = [{"action": "deny", "condition": "client.trust_band == 'unknown'"}]
+    document["policies"]["trust"] = {"type": "trust_reputation", "rules": rules}
+    policy_file.write_text(json.dumps(document))
+    services = [replica(), replica()]
+    client = create_app(services[0]).test_client()
+    client.post("/api/v1/trust/observations", json=body_of(1))
+
+    def answers() -> set[int | None]:
+        return {service.check("trust_reputation", {"client_id": "h0"}).rule_index for service in services}
+
+    assert answers() == {None}
+    postgres.stop()
+    try:
+        eventually(lambda: answers() == {0}, "nobody can tell the band")
+        problem(client.post("/api/v1/trust/observations", json=body_of(2)), 503)
+        problem(client.get("/api/v1/trust"), 503)
+    finally:
+        postgres.start()
+    eventually(lambda: answers() == {None}, "the band is known again")
+    eventually(lambda: client.post("/api/v1/trust/observations", json=body_of(2)).status_code == 200, "rounds go on")
+    eventually(lambda: services[1].engine.trust.known("h0").record.answered == 2, "the other one hears of it")
+
+
+def body_of(number: int) -> Any:
+    return msgspec.to_builtins(observed(number, *HONEST))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from random import Random
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 from tests.store.stores import Content, Stores, patiently
 from tests.trust.rounds import ATTACK, HONEST, observed, random_round
 from tests.trust.rounds import update as client
@@ -22,6 +23,7 @@ from policy_engine.store.options import DEFAULT_TENANT
 from policy_engine.store.subjects import erase
 from policy_engine.store.trust import TrustStore
 from policy_engine.store.trust_replay import Replay
+from policy_engine.store.verify import verify
 from policy_engine.trust.advice import RoundAdvice
 from policy_engine.trust.entry import RoundEntry, State, advance
 from policy_engine.trust.memory import Head
@@ -255,6 +257,38 @@ def test_each_round_is_one_event_in_the_audit_chain(desk: Callable[..., Desk], s
     )
     stores.end(mine.store)
     Content(stores.url).check_chains()
+
+
+def verified(desk: Desk) -> list[str]:
+    keys = [desk.store.keys.current().public]
+    with desk.store.database.read() as connection:
+        return [fault.text for fault in verify(connection, DEFAULT_TENANT, keys).faults]
+
+
+def test_every_entry_is_bound_to_the_audit_trail(lived: Desk) -> None:
+    assert verified(lived) == []
+    random = Random(1)
+    table = schema.trust_entry
+    with lived.store.database.read() as connection:
+        entries = connection.execute(select(table)).all()
+    for entry in random.sample(list(entries), 12):
+        here = (table.c.federation == entry.federation, table.c.seq == entry.seq)
+        name = f"entry {entry.seq} of the trust in federation `{entry.federation}`"
+        column = random.choice(["body", "answer"] if entry.answer else ["body"])
+        stored = bytearray(getattr(entry, column))
+        stored[random.randrange(len(stored))] ^= 1 << random.randrange(8)
+        with lived.store.database.write() as connection:
+            connection.execute(table.update().where(*here).values({column: bytes(stored)}))
+        assert f"{name} was altered" in verified(lived)
+        with lived.store.database.write() as connection:
+            connection.execute(table.delete().where(*here))
+        assert f"{name} is missing" in verified(lived)
+        with lived.store.database.write() as connection:
+            connection.execute(table.insert(), dict(entry._mapping))
+    added = {**entries[0]._mapping, "seq": 999, "once": None}
+    with lived.store.database.write() as connection:
+        connection.execute(table.insert(), added)
+    assert verified(lived) == [f"no event tells of entry 999 of the trust in federation `{entries[0].federation}`"]
 
 
 def test_a_held_round_is_an_alert(desk: Callable[..., Desk]) -> None:

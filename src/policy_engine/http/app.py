@@ -21,6 +21,7 @@ from policy_engine.http.events import events
 from policy_engine.http.front import REQUEST_ID, RETRY, Application, Front, guarded, read_body, request_id
 from policy_engine.http.health import health
 from policy_engine.http.policies import policies
+from policy_engine.http.privacy import privacy
 from policy_engine.http.problem import JSON, Reply, problem
 from policy_engine.http.revisions import revisions
 from policy_engine.http.slots import Slots
@@ -31,15 +32,18 @@ from policy_engine.model.errors import (
     InvalidPolicyError,
     InvalidRequestError,
     LateRoundError,
+    MissingExtraError,
     PolicyEngineError,
     PolicyExistsError,
     PreconditionError,
+    ReservationError,
     RoundConflictError,
     StateError,
     StoreUnavailableError,
     UnknownClientError,
     UnknownDecisionError,
     UnknownPolicyError,
+    UnknownReservationError,
     UnknownRevisionError,
 )
 from policy_engine.service import PolicyService
@@ -64,6 +68,9 @@ WRITES = frozenset(
         "trust.quarantine_client",
         "trust.release_client",
         "trust.recalculate_trust",
+        "privacy.reserve_privacy",
+        "privacy.commit_privacy",
+        "privacy.release_privacy",
     }
 )
 """The endpoints that change something."""
@@ -79,6 +86,9 @@ _STATUS: dict[type[PolicyEngineError], HTTPStatus] = {
     UnknownClientError: HTTPStatus.NOT_FOUND,
     LateRoundError: HTTPStatus.CONFLICT,
     RoundConflictError: HTTPStatus.CONFLICT,
+    ReservationError: HTTPStatus.CONFLICT,
+    UnknownReservationError: HTTPStatus.NOT_FOUND,
+    MissingExtraError: HTTPStatus.NOT_IMPLEMENTED,
     BusyError: HTTPStatus.SERVICE_UNAVAILABLE,
     StateError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
@@ -89,7 +99,7 @@ def create_app(service: PolicyService) -> Flask:
     app = Flask("policy_engine", static_folder=None)
     app.extensions["policy_service"] = service
     access = app.extensions["policy_access"] = Access(service.settings.admin_key)
-    for blueprint in (health, policies, revisions, decisions, events, trust):
+    for blueprint in (health, policies, revisions, decisions, events, trust, privacy):
         app.register_blueprint(blueprint)
     endpoints = CheckEndpoints(service).routes
     for path, endpoint in endpoints.items():
@@ -126,6 +136,7 @@ def _index() -> Response:
         "revisions": "/api/v1/revisions",
         "decisions": "/api/v1/decisions",
         "trust": "/api/v1/trust",
+        "privacy": "/api/v1/privacy",
         "events": "/events",
     }
     return Response(

@@ -108,8 +108,7 @@ def list_trust() -> Response:
     _authorise()
     _only("federation", "band", "cursor", "limit")
     limit, now = whole_number("limit", default=_PAGE, most=MAX_PAGE), time.time()
-    federation = request.args.get("federation") or None
-    found = _reports().page(federation=federation, band=_band(), after=_cursor(), limit=limit, at=now)
+    found = _reports().page(federation=_named_federation(), band=_band(), after=_cursor(), limit=limit, at=now)
     after = _encoded(found[-1].key) if len(found) == limit else None
     return json_response({"clients": [_listed(each, now) for each in found], "next_cursor": after})
 
@@ -202,7 +201,7 @@ def recalculate_trust() -> Response:
 @trust.get("/api/v1/trust/recalculate/<job_id>")
 def get_recalculation(job_id: str) -> Response:
     """How far a recalculation is, and how many standings it put right."""
-    job = service().reputation.jobs.get(job_id)
+    job = service().reputation.jobs.get(job_id) if job_id.isprintable() else None
     if job is None:
         raise ProblemError(HTTPStatus.NOT_FOUND, f"no recalculation `{job_id[:64]}`")
     return json_response(_job(job))
@@ -250,11 +249,21 @@ def _reports() -> TrustReports:
 
 def _federation() -> str:
     """Return the federation that is asked for: the one that is named, else the only one, else the default."""
-    named = request.args.get("federation")
-    if named:
+    named = _named_federation()
+    if named is not None:
         return named
     known = _reports().federations()
     return known[0] if len(known) == 1 else DEFAULT_FEDERATION
+
+
+def _named_federation() -> str | None:
+    given = request.args.get("federation")
+    if not given:
+        return None
+    try:
+        return msgspec.convert(given, FederationName)
+    except msgspec.ValidationError:
+        raise invalid("federation", f"`{given[:40]}` is not the name of a federation") from None
 
 
 def _band() -> Band | None:
@@ -273,9 +282,11 @@ def _cursor() -> tuple[str, str] | None:
     if not given:
         return None
     try:
-        return msgspec.json.decode(urlsafe_b64decode(given.encode()), type=tuple[str, str])
+        federation, client = msgspec.json.decode(urlsafe_b64decode(given.encode()), type=tuple[FederationName, Name])
+        check_name(client)
     except ValueError:
         raise invalid("cursor", "it is not the cursor of a page") from None
+    return federation, client
 
 
 def _encoded(key: tuple[str, str]) -> str:

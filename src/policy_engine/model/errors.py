@@ -136,6 +136,38 @@ class UnknownClientError(PolicyEngineError, LookupError):
         self.client_id = client_id
 
 
+class UnknownReservationError(PolicyEngineError, LookupError):
+    """There are no reservations of these ids."""
+
+    def __init__(self, errors: Sequence[Diagnostic]) -> None:
+        super().__init__(summarise(errors))
+        self.errors = tuple(errors)
+
+
+class ReservationError(ConflictError):
+    """Reservations are not, or no longer, as the caller thinks; nothing was changed.
+
+    Attributes:
+        errors: Every one of them, with its place in the request.
+    """
+
+    def __init__(self, errors: Sequence[Diagnostic]) -> None:
+        super().__init__(summarise(errors))
+        self.errors = tuple(errors)
+
+
+class MissingExtraError(PolicyEngineError, ImportError):
+    """Something is asked for that needs packages which are not installed.
+
+    Attributes:
+        extra: The name under which they can be installed.
+    """
+
+    def __init__(self, extra: str, purpose: str) -> None:
+        super().__init__(f'{purpose}, install what it needs: pip install "flopynet-policy-engine[{extra}]"')
+        self.extra = extra
+
+
 class PreconditionError(PolicyEngineError):
     """The policy is not, or no longer, as the caller thinks."""
 

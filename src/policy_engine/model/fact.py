@@ -54,5 +54,14 @@ register("client.update_quality", "double", "how good its updates are, 0 to 1", 
 register("client.behavioral_consistency", "double", "how much it behaves as it usually does, 0 to 1", reserved=True)
 register("client.compliance", "double", "how well it keeps to the rules, 0 to 1", reserved=True)
 register("trust_score_change", "double", "its trust less what that was five rounds ago", reserved=True)
+register(
+    "client.epsilon_spent",
+    "double",
+    "what the client has spent of its privacy, at the delta of its budget",
+    reserved=True,
+)
+register(
+    "client.epsilon_remaining", "double", "its budget less what it has spent and what is reserved for it", reserved=True
+)
 register("src_type", "string", "the type of the component that owns `src_ip`", reserved=False)
 register("dst_type", "string", "the type of the component that owns `dst_ip`", reserved=False)

@@ -19,6 +19,7 @@ from policy_engine.store.raw import is_number, rows
 from policy_engine.store.revisions import Revision
 from policy_engine.store.subjects import unseal
 from policy_engine.store.terms import pack
+from policy_engine.store.trust_proof import TrustSaid, trust_said
 
 UNREADABLE = (msgspec.MsgspecError, zlib.error, ValueError, RecursionError)
 """What is raised for a body that does not hold what it should."""
@@ -32,12 +33,14 @@ class Said(NamedTuple):
         items: How many items it holds.
         terms: What the index of decisions must know.
         revision: The revision, if it is one.
+        trust: What it says of an entry of trust, if it does.
     """
 
     columns: tuple[Any, ...]
     items: int = 1
     terms: frozenset[int] = frozenset()
     revision: Revision | None = None
+    trust: TrustSaid | None = None
 
 
 class _EventType(msgspec.Struct):
@@ -55,7 +58,7 @@ def _decision(body: bytes) -> Said:
 
 
 def _event(body: bytes) -> Said:
-    return Said((_decode_type(body).event_type,))
+    return Said((_decode_type(body).event_type,), trust=trust_said(body))
 
 
 def _revision(body: bytes) -> Said:

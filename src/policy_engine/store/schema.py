@@ -238,6 +238,44 @@ trust_job = Table(
 )
 """Recalculations, under way or done, in microseconds since 1970."""
 
+privacy_account = Table(
+    "privacy_account",
+    metadata,
+    _tenant(),
+    Column("federation", Text, primary_key=True),
+    Column("client", Text, primary_key=True),
+    _number("seq"),
+    Column("server", LargeBinary),
+    Column("declared", LargeBinary),
+    Column("delta", Double, nullable=False),
+    Column("spent", Double, nullable=False),
+    Column("held", Double, nullable=False),
+    _number("until"),
+    Index("privacy_account_by_seq", "tenant", "seq"),
+)
+"""What each client, by its pseudonym, has spent of its privacy: RDP vectors, and the epsilons that follow at `delta`.
+`held` counts what is reserved too, of which the last expires at `until`. `seq` rises with each change of the table."""
+
+privacy_reservation = Table(
+    "privacy_reservation",
+    metadata,
+    _tenant(),
+    Column("reservation", Text, primary_key=True),
+    Column("federation", Text, nullable=False),
+    Column("client", Text, nullable=False),
+    _number("round"),
+    Column("state", Text, nullable=False),
+    Column("noise", Text, nullable=False),
+    Column("noise_multiplier", Double, nullable=False),
+    Column("sampling_rate", Double, nullable=False),
+    _number("steps"),
+    _number("at"),
+    _number("expires"),
+    Index("privacy_reservation_by_state", "tenant", "federation", "client", "state"),
+    Index("privacy_reservation_by_round", "tenant", "federation", "round", "client"),
+)
+"""What was reserved of clients' privacy, and what became of it; in microseconds since 1970."""
+
 erased = Table("erased", metadata, _tenant(), Column("pseudonym", Text, primary_key=True))
 """What is left of subjects whose key was deleted: no backup may bring them back."""
 

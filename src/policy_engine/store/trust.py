@@ -246,14 +246,14 @@ class TrustStore:
         rows = connection.execute(select(table).where(table.c.tenant == self.tenant))
         return {row.federation: FederationHead(row.seq, row.override_seq) for row in rows}
 
-    def generation(self) -> int:
-        """Return how often clients were erased.
+    def glance(self) -> tuple[int, dict[str, FederationHead]]:
+        """Return how often clients were erased, and where the federations are.
 
         Raises:
             StoreUnavailableError: The ledger cannot be read.
         """
         with self.database.read() as connection:
-            return erasures(connection, self.tenant)
+            return erasures(connection, self.tenant), self._heads(connection)
 
     def follow(self, known: Mapping[str, FederationHead], listener: Listener) -> dict[str, FederationHead]:
         """Tell what is new since what is known of each federation; return where they are now.
@@ -313,10 +313,16 @@ def _events(
     federation: str, entry: Entry, advice: RoundAdvice | None, row: Mapping[str, Any], author: str
 ) -> list[tuple[str, dict[str, Any]]]:
     """Return what is told of an entry, in which clients are pseudonyms."""
-    told = {"federation": federation, "seq": row["seq"], "author": author}
+    told = {
+        "federation": federation,
+        "seq": row["seq"],
+        "author": author,
+        "entry_sha256": sha256(row["body"]).hexdigest(),  # binds what is stored of it to the audit chain
+        "answer_sha256": sha256(row["answer"]).hexdigest() if row["answer"] else None,
+    }
     if isinstance(entry, RoundEntry) and advice is not None:
         by_policy = [_decided_event({**told, "client": name}, each) for name, each in entry.decided.items()]
-        return [*_round_events(told, advice, row), *by_policy]
+        return [*_round_events(told, advice), *by_policy]
     if isinstance(entry, RecalculationEntry):
         return [("TRUST_RECALCULATED", {**told, "changed": entry.changed})]
     details = {**told, "client": clients_of(entry)[0]}
@@ -336,10 +342,8 @@ def _decided_event(details: dict[str, Any], decided: Override) -> tuple[str, dic
     return "TRUST_OVERRIDDEN", {**details, "trust_score": decided.trust}
 
 
-def _round_events(
-    told: dict[str, Any], advice: RoundAdvice, row: Mapping[str, Any]
-) -> list[tuple[str, dict[str, Any]]]:
-    """Return the event of a round; its digests bind what is stored of it to the audit chain."""
+def _round_events(told: dict[str, Any], advice: RoundAdvice) -> list[tuple[str, dict[str, Any]]]:
+    """Return the event of a round, and the alert when it is held."""
     excluded = [each.client_id for each in advice.clients if each.band is Band.EXCLUDED]
     details = {
         **told,
@@ -351,8 +355,6 @@ def _round_events(
         "excluded_clients": excluded[:_MAX_NAMED],
         "excluded_share": advice.excluded_share,
         "held": advice.held,
-        "entry_sha256": sha256(row["body"]).hexdigest(),
-        "answer_sha256": sha256(row["answer"]).hexdigest(),
     }
     events = [("TRUST_ROUND_CLOSED", details)]
     if advice.held:

@@ -23,6 +23,7 @@ from policy_engine.store.position import MAX_WRITERS, writer_of
 from policy_engine.store.raw import any_text, is_number, rows
 from policy_engine.store.repeats import READERS, UNREADABLE, Documents, Index, Said, check_subjects
 from policy_engine.store.signed import Heads, Key, Signed, open_exported, read_keys
+from policy_engine.store.trust_proof import TrustEntries
 from policy_engine.store.walk import Ends, Row, Stated, Walk
 
 _PROGRESS_ENTRIES = 1000
@@ -77,6 +78,7 @@ class _Verification:
         self._progress = progress
         self._faults = Faults()
         self._documents = Documents(connection, tenant, self._faults)
+        self._trust = TrustEntries(connection, tenant, self._faults)
         self._entries = 0
         self._total = 0
         self._uncovered = 0
@@ -91,6 +93,7 @@ class _Verification:
         for stream in schema.STREAMS:
             self._follow(stream, signed, ends)
         self._documents.finish()
+        self._trust.finish()
         check_subjects(self._connection, self._tenant, self._faults)
         self._progress(self._total, self._total)
         return Report(
@@ -140,6 +143,8 @@ class _Verification:
                 index.take(row.position, said.items if said else 0, said.terms if said else None)
             if said is not None and said.revision is not None:
                 self._documents.check(said.revision, row.position)
+            if said is not None and said.trust is not None:
+                self._trust.check(said.trust, row.position)
         for walk in walks.values():
             walk.finish()
             self._uncovered += walk.uncovered

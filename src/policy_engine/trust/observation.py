@@ -12,7 +12,7 @@ _COSINE_SLACK = 1e-6
 """How far beyond 1 rounding may take a cosine."""
 
 Name: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
-FederationName: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+FederationName: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")]
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 

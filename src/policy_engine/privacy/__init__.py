@@ -1,0 +1,1 @@
+"""Privacy budgets: what rounds spend of them, by Renyi differential privacy. Pure."""
