@@ -41,7 +41,7 @@ format: $(VENV)/dev.stamp ## let ruff format and mend
 bench: $(VENV)/bench.stamp ## measure beside the peers and compare with benchmarks/thresholds.toml
 	$(BIN)/python -m benchmarks $(ARGS)
 
-bench-trust: $(VENV)/dev.stamp ## attack federations under each defence and compare with benchmarks/trust_thresholds.toml (ARGS=--quick)
+bench-trust: $(VENV)/dev.stamp ## attack federations under each defence and compare with benchmarks/trust/thresholds.toml (ARGS=--quick)
 	$(BIN)/python -m benchmarks.trust $(ARGS)
 
 demo: $(VENV)/dev.stamp ## attack a small federation, with and without the engine (ARGS="--attack label_flip")

@@ -26,8 +26,8 @@ class Threshold:
         return f"<= {self.max:,g}" if self.max is not None else f">= {self.min:,g}"
 
 
-def read_thresholds() -> dict[str, Threshold]:
-    content = tomllib.loads(THRESHOLDS.read_text(encoding="utf-8"))
+def read_thresholds(path: Path = THRESHOLDS) -> dict[str, Threshold]:
+    content = tomllib.loads(path.read_text(encoding="utf-8"))
     return {name: Threshold(**entry) for name, entry in content.items()}
 
 
@@ -39,10 +39,10 @@ def suite_of(name: str) -> str:
 class Report:
     """The figures of one run."""
 
-    def __init__(self) -> None:
+    def __init__(self, thresholds: Path = THRESHOLDS) -> None:
         self.figures: dict[str, float] = {}
         self._units: dict[str, str] = {}
-        self._thresholds = read_thresholds()
+        self._thresholds = read_thresholds(thresholds)
 
     def add(self, name: str, figure: float, unit: str = "", remark: str = "") -> None:
         """Note a figure and print it beside its threshold."""

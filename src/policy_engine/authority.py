@@ -144,7 +144,7 @@ class TrustAuthority:
             entry = RoundEntry(observation=observation, at=self._clock())
             return self._judged(federation, entry, state)
 
-        names = tuple(update.client_id for update in observation.clients)
+        names = (*(update.client_id for update in observation.clients), *observation.left_out)
         found = self._append(federation, names, reckon, fingerprint, author)
         if isinstance(found, RoundAdvice):
             return found

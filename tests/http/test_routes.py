@@ -111,7 +111,7 @@ CASES = {
     ),
     "POST /api/v1/trust/observations": Case(
         *("/api/v1/trust/observations", {**ROUND, "round": 2}, 200),
-        {"federation", "round", "held", "excluded_share", "clients"},
+        {"federation", "round", "held", "excluded_share", "refused_share", "clients"},
         ("/api/v1/trust/observations", {**ROUND, "round": 0}, 400),
     ),
     "POST /api/v1/trust/selection": Case(

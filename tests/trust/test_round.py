@@ -116,6 +116,8 @@ def test_a_client_that_did_not_answer_has_no_statistics() -> None:
 def test_a_client_is_in_a_round_once() -> None:
     with pytest.raises(ValueError, match="`x` is in the round twice"):
         observed(1, update("x"), update("x"))
+    with pytest.raises(ValueError, match="`x` is in the round twice"):
+        RoundObservation(federation="f", round=1, clients=(update("x"),), left_out=("x",))
 
 
 def test_a_bad_document_names_its_place() -> None:
@@ -199,6 +201,30 @@ def test_a_round_that_excludes_too_many_is_held() -> None:
     assert (many.advice.held, many.advice.excluded_share) == (True, 5 / 8)
     patient = msgspec.structs.replace(DEFAULTS, max_excluded_share=0.7)
     assert not close_round(observed(2, *lost, *HONEST[5:]), standings, patient).advice.held
+
+
+def test_clients_that_were_left_out_count_in_the_cap() -> None:
+    standings = {f"x{number}": Standing(update_quality=0.1, excluded_in=1) for number in range(10)}
+    seen = observed(2, *HONEST)
+    assert close_round(seen, standings, DEFAULTS).advice.excluded_share == 0.0
+    left_out = msgspec.structs.replace(seen, left_out=(*standings, "unknown"))
+    held = close_round(left_out, standings, DEFAULTS)
+    assert (held.advice.held, held.advice.excluded_share) == (True, 10 / 18)
+    assert held.standings.keys() == {item.client_id for item in HONEST}
+    by_a_person = close_round(left_out, standings, DEFAULTS, quarantined={"x0", "x1", "x2"})
+    assert (by_a_person.advice.held, by_a_person.advice.excluded_share) == (False, 7 / 15)
+
+
+def test_a_round_that_rejects_too_many_is_held_before_anybody_is_excluded() -> None:
+    bad = [update(f"x{number}", cos_ref=-0.9) for number in range(9)]
+    few = close_round(observed(1, *HONEST, *bad[:8]), {}, DEFAULTS).advice
+    assert (few.held, few.excluded_share, few.refused_share) == (False, 0.0, 0.5)
+    many = close_round(observed(1, *HONEST, *bad), {}, DEFAULTS).advice
+    assert (many.held, many.excluded_share, many.refused_share) == (True, 0.0, 9 / 17)
+    silent = [ClientUpdate(client_id=f"x{number}", answered=False) for number in range(9)]
+    assert not close_round(observed(1, *HONEST, *silent), {}, DEFAULTS).advice.held
+    apart = close_round(observed(1, *HONEST, *bad), {}, DEFAULTS, quarantined={item.client_id for item in bad}).advice
+    assert (apart.held, apart.refused_share) == (False, 0.0)
 
 
 def test_who_does_not_answer_loses_participation_alone() -> None:

@@ -20,6 +20,7 @@ COMMANDS = {
     "restore": "policy_engine.cli.backup:restore",
     "audit": "policy_engine.cli.audit:audit",
     "erase": "policy_engine.cli.erase:erase",
+    "demo": "policy_engine.cli.demo:demo",
 }
 """Every command and where it is; what a command needs is loaded when it is asked for."""
 
@@ -47,6 +48,7 @@ def main() -> None:
       policy-engine validate policies.json      is this file all right?
       policy-engine check --type network_security --context '{"protocol": "tcp", "dst_port": 8080}'
       policy-engine explain --type fl_security --context @request.json
+      policy-engine demo federation             what trust does to attackers
 
     Exit codes: 0 all right (check: allowed), 1 not (check: denied), 2 the command could not be carried out.
     """  # noqa: D301 - \b is click's mark for text that keeps its lines

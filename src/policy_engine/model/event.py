@@ -38,7 +38,7 @@ EVENT_TYPES: dict[str, str] = {
     "POLICY_DISABLED": "a policy was disabled",
     "REVISION_ROLLED_BACK": "all policies were set back to what an older revision held",
     "TRUST_ROUND_CLOSED": "a round was observed, and trust follows from it",
-    "TRUST_ROUND_HELD": "so many clients are excluded that the round is not believed; an alert",
+    "TRUST_ROUND_HELD": "so many clients are excluded or rejected that the round is not believed; an alert",
     "TRUST_VIOLATION": "an enforcement point reported that a client broke a rule that counts against it",
     "TRUST_OVERRIDDEN": "somebody set the trust in a client",
     "TRUST_RECALCULATED": "standings were reckoned again from all entries",

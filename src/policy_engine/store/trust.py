@@ -354,10 +354,12 @@ def _round_events(told: dict[str, Any], advice: RoundAdvice) -> list[tuple[str, 
         "excluded": len(excluded),
         "excluded_clients": excluded[:_MAX_NAMED],
         "excluded_share": advice.excluded_share,
+        "refused_share": advice.refused_share,
         "held": advice.held,
     }
     events = [("TRUST_ROUND_CLOSED", details)]
     if advice.held:
-        alert = {key: details[key] for key in ("federation", "round", "excluded", "clients", "excluded_share")}
+        of_round = ("federation", "round", "excluded", "clients", "excluded_share", "refused_share")
+        alert = {key: details[key] for key in of_round}
         events.append(("TRUST_ROUND_HELD", {**alert, "severity": "critical"}))
     return events

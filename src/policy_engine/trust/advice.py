@@ -38,7 +38,8 @@ class RoundAdvice(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         held: Whether the round is not to be believed: the global model stays as it is, and the round counts.
-        excluded_share: Which share of its clients is excluded.
+        excluded_share: Which share of its clients is excluded, those that were left out for it among them.
+        refused_share: The same with those whose updates are rejected; above the cap the round is held.
         clients: In the order in which they were observed.
     """
 
@@ -46,6 +47,7 @@ class RoundAdvice(msgspec.Struct, frozen=True, kw_only=True):
     round: int
     held: bool
     excluded_share: float
+    refused_share: float = 0.0
     clients: list[ClientAdvice]
 
     def renamed(self, names: Mapping[str, str]) -> RoundAdvice:

@@ -111,7 +111,8 @@ class Step(NamedTuple):
 def clients_of(entry: Entry) -> tuple[str, ...]:
     """Return whom an entry is about."""
     if isinstance(entry, RoundEntry):
-        return tuple(update.client_id for update in entry.observation.clients)
+        observation = entry.observation
+        return (*(update.client_id for update in observation.clients), *observation.left_out)
     return () if isinstance(entry, RecalculationEntry) else (entry.client_id,)
 
 
@@ -128,8 +129,9 @@ def renamed(entry: Entry, names: Mapping[str, str]) -> Entry:
         return msgspec.structs.replace(entry, client_id=names[entry.client_id])
     replace, observation = msgspec.structs.replace, entry.observation
     clients = tuple(replace(update, client_id=names[update.client_id]) for update in observation.clients)
+    left_out = tuple(names[name] for name in observation.left_out)
     decided = {names[name]: each for name, each in entry.decided.items()}
-    return replace(entry, observation=replace(observation, clients=clients), decided=decided)
+    return replace(entry, observation=replace(observation, clients=clients, left_out=left_out), decided=decided)
 
 
 def advance(entry: Entry, state: State, settings: TrustSettings) -> Step:

@@ -72,11 +72,17 @@ class ClientUpdate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class RoundObservation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One round of a federation: every invited client, each once."""
+    """One round of a federation: every invited client, each once.
+
+    Attributes:
+        left_out: Who would have been invited, were it not excluded: those that a selection left out. Nothing changes
+            for them, but they count when it is asked whether too many are excluded for the round to be believed.
+    """
 
     federation: FederationName
     round: Annotated[int, msgspec.Meta(ge=1, le=2**53)]
     clients: Annotated[tuple[ClientUpdate, ...], msgspec.Meta(min_length=1, max_length=MAX_CLIENTS)]
+    left_out: Annotated[tuple[Name, ...], msgspec.Meta(max_length=MAX_CLIENTS)] = ()
 
     def __post_init__(self) -> None:
         """Check that no client is named twice.
@@ -85,7 +91,7 @@ class RoundObservation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             ValueError: One is.
         """
         seen: set[str] = set()
-        for client in self.clients:
-            if client.client_id in seen:
-                raise ValueError(f"client `{client.client_id}` is in the round twice")
-            seen.add(client.client_id)
+        for name in (*(client.client_id for client in self.clients), *self.left_out):
+            if name in seen:
+                raise ValueError(f"client `{name}` is in the round twice")
+            seen.add(name)

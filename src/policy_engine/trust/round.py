@@ -97,17 +97,41 @@ def close_round(
         quality, fault = _quality(update, cohort) if cohort and update.answered else (None, "")
         after[name] = _moved(before[name], update, cohort, quality, fault, observation.round, settings, fixed)
         advice.append(_advice(after[name], update, cohort, quality, fault, name in quarantined, settings))
-    share = sum(each.band is Band.EXCLUDED for each in advice) / len(advice)
+    excluded, refused = _shares(advice, observation.left_out, standings, quarantined)
     return Closed(
         after,
         RoundAdvice(
             federation=observation.federation,
             round=observation.round,
-            held=share > settings.max_excluded_share,
-            excluded_share=share,
+            held=refused > settings.max_excluded_share,
+            excluded_share=excluded,
+            refused_share=refused,
             clients=advice,
         ),
     )
+
+
+def _shares(
+    advice: Sequence[ClientAdvice],
+    left_out: Sequence[str],
+    standings: Mapping[str, Standing],
+    quarantined: Collection[str],
+) -> tuple[float, float]:
+    """Return which share of all that would take part, were nobody excluded, is excluded, and which counts nothing.
+
+    The second is what tells that the reference is captured in time: updates are refused rounds before trust has fallen
+    so far that their clients are excluded.
+    """
+    out = [name for name in left_out if name not in quarantined]
+    absent = sum(standings.get(name, NEW).excluded_in is not None for name in out)
+    excluded = absent + sum(each.band is Band.EXCLUDED for each in advice)
+    refused = absent + sum(each.band is Band.EXCLUDED or _is_rejected(each) for each in advice)
+    everybody = len(advice) + absent
+    return excluded / everybody, refused / everybody
+
+
+def _is_rejected(advice: ClientAdvice) -> bool:
+    return advice.quality is not None and not advice.accept and advice.band is not Band.QUARANTINED
 
 
 # What the round is measured by

@@ -44,8 +44,8 @@ class TrustSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         reference: What updates are compared with, as whoever computes the statistics says: the coordinate-wise median
             of the updates, or an update from a root set of clean samples. Only the root set stands up to attackers
             who know how trust is reckoned.
-        max_excluded_share: Above this share of a round's clients the round is held instead of believed: so many
-            exclusions at once are rather an attack on the reference than as many attackers.
+        max_excluded_share: When more than this share of a round's clients is excluded or has its update rejected, the
+            round is held instead of believed: that is rather an attack on the reference than as many attackers.
         probe_every: Every how many rounds an excluded client is asked for an update of weight 0, to earn trust back.
         probation_rounds: For how many answered rounds a new client is on probation.
         probation_weight: How much an update counts at most meanwhile, so that nothing is gained by a new name.
