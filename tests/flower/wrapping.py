@@ -8,7 +8,6 @@ from typing import Any
 from flwr.serverapp.strategy import FedAvg
 from tests.flower.grid import LocalGrid
 from tests.flower.learning import Client, app
-from tests.flower.pure import FEDERATION
 
 from policy_engine import PolicyEngine
 from policy_engine.integrations.decider import FederationEngine
@@ -18,6 +17,7 @@ from policy_engine.integrations.step import Step
 from policy_engine.model.errors import EngineUnavailableError
 from policy_engine.model.record import Checked
 
+FEDERATION = "digits"
 ADMITTING: dict[str, Any] = {"type": "fl_client_start", "rules": [{"action": "allow", "match": {}}]}
 
 

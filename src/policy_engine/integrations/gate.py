@@ -42,11 +42,19 @@ class Invited(NamedTuple):
         settings: Client -> what it is to train or evaluate with; only of those that take part.
         probed: Those of them whose update is looked at and not aggregated.
         weights: Client -> by what its weight is to be multiplied at most, where that is less than 1.
+        left_out: Who is not invited because of its trust.
     """
 
     settings: Mapping[str, Mapping[str, Scalar]]
     probed: frozenset[str] = frozenset()
     weights: Mapping[str, float] = {}
+    left_out: tuple[str, ...] = ()
+
+
+class _Selected(NamedTuple):
+    rulings: dict[str, Ruling]
+    probed: frozenset[str]
+    left_out: tuple[str, ...]
 
 
 class _Admitted(NamedTuple):
@@ -102,17 +110,19 @@ class Gate:
             EngineUnavailableError: There is no answer.
         """
         admitted = self._admit(round_number, clients)
-        selected, probed = self._select(round_number, admitted)
-        asked = {name: self._about(name, round_number, "model_training") for name in selected}
+        selected = self._select(round_number, admitted)
+        asked = {name: self._about(name, round_number, "model_training") for name in selected.rulings}
         trained = self._rule("fl_client_training", asked, _TRAINING)
         passed = self._sift(round_number, "training", trained)
         weights = {
-            name: min(admitted[name].weight, selected[name].weight, found.weight) for name, found in passed.items()
+            name: min(admitted[name].weight, selected.rulings[name].weight, found.weight)
+            for name, found in passed.items()
         }
         return Invited(
             {name: found.settings for name, found in passed.items()},
-            probed & passed.keys(),
+            selected.probed & passed.keys(),
             {name: weight for name, weight in weights.items() if weight < 1},
+            selected.left_out,
         )
 
     def evaluators(self, round_number: int, clients: Sequence[str]) -> Invited:
@@ -162,7 +172,7 @@ class Gate:
         self._admissions = known
         return self._sift(round_number, "admission", {name: known[name].ruling for name in clients})
 
-    def _select(self, round_number: int, admitted: Mapping[str, Ruling]) -> tuple[dict[str, Ruling], frozenset[str]]:
+    def _select(self, round_number: int, admitted: Mapping[str, Ruling]) -> _Selected:
         """Return the clients that are chosen for a round, and those of them that are probed."""
         selection = self._ask(lambda: self._engine.select(self._federation, round_number, list(admitted)))
         probed = frozenset(selection.probed)
@@ -175,7 +185,7 @@ class Gate:
         found = self._rule("fl_client_selection", asked, _ADMISSION)
         detail = f"{len(probed)} of them probed"
         passed = self._sift(round_number, "selection", found, selection.left_out, detail)
-        return passed, probed & passed.keys()
+        return _Selected(passed, probed & passed.keys(), tuple(selection.left_out))
 
     def _about(self, client: str, round_number: int, operation: str) -> dict[str, Any]:
         return {

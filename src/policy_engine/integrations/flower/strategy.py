@@ -267,7 +267,10 @@ class PolicyStrategy(Strategy):  # type: ignore[misc]  # Flower is not there whe
             self._journal.note(this.number, "held", detail="nobody takes part: the model stays")
             return _HELD
         observation = RoundObservation(
-            federation=self._federation, round=this.number, clients=tuple(self._observed(this, found.answers))
+            federation=self._federation,
+            round=this.number,
+            clients=tuple(self._observed(this, found.answers)),
+            left_out=this.invited.left_out,
         )
         try:
             advice = self._gate.observe(observation)
