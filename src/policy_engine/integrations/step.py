@@ -8,6 +8,8 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from policy_engine.model.frozen import EMPTY, FrozenDict
+
 log = logging.getLogger(__name__)
 
 Kind: TypeAlias = Literal[
@@ -44,7 +46,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     round: int
     kind: Kind
     passed: tuple[str, ...] = ()
-    refused: Mapping[str, str] = {}
+    refused: Mapping[str, str] = EMPTY
     detail: str = ""
 
 
@@ -69,7 +71,7 @@ class Journal:
         detail: str = "",
     ) -> None:
         """Take a step down."""
-        step = Step(round=round_number, kind=kind, passed=passed, refused=dict(refused or {}), detail=detail)
+        step = Step(round=round_number, kind=kind, passed=passed, refused=FrozenDict(refused or {}), detail=detail)
         self.steps.append(step)
         level = logging.WARNING if kind in _LOUD else logging.INFO
         log.log(
