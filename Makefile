@@ -52,7 +52,7 @@ lock: $(VENV)/dev.stamp ## pin the newest allowed versions of everything, with h
 	$(COMPILE) pyproject.toml --output-file requirements/run.lock
 	$(COMPILE) pyproject.toml $(DEV) --constraint requirements/run.lock --output-file requirements/dev.lock
 	$(COMPILE) pyproject.toml $(DEV) --extra bench --constraint requirements/dev.lock --output-file requirements/bench.lock
-	$(COMPILE) pyproject.toml --extra dev --extra demo --extra flower --output-file requirements/flower.lock
+	$(COMPILE) pyproject.toml requirements/build.in --extra dev --extra demo --extra flower --output-file requirements/flower.lock
 	$(COMPILE) requirements/build.in --constraint requirements/dev.lock --output-file requirements/build.lock
 
 clean: ## remove the virtual environment and what tools left behind
@@ -67,11 +67,11 @@ $(VENV)/%.stamp: requirements/%.lock requirements/build.lock pyproject.toml | $(
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# Flower pins libraries of its own, so it gets an environment of its own.
+# Flower pins libraries of its own, so it gets an environment of its own; what builds the project is in its lock too.
 $(FLOWER)/bin/python:
 	$(PYTHON) -m venv $(FLOWER)
 
-$(FLOWER)/flower.stamp: requirements/flower.lock requirements/build.lock pyproject.toml | $(FLOWER)/bin/python
-	$(FLOWER)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/build.lock -r requirements/flower.lock
+$(FLOWER)/flower.stamp: requirements/flower.lock pyproject.toml | $(FLOWER)/bin/python
+	$(FLOWER)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/flower.lock
 	$(FLOWER)/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -184,3 +184,35 @@ class SettingsError(PolicyEngineError, ValueError):
         super().__init__(f"setting `{setting}` from {source}: {detail}")
         self.setting = setting
         self.source = source
+
+
+class EngineUnavailableError(PolicyEngineError, ConnectionError):
+    """An engine that is asked over the network gave no answer; the same call may go through later."""
+
+
+class EngineRefusedError(PolicyEngineError, ValueError):
+    """An engine that is asked over the network refused the request, and would refuse it again.
+
+    Attributes:
+        status: The status of the answer, 400 to 499.
+        detail: What it says is wrong.
+    """
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(f"{status}: {detail}")
+        self.status = status
+        self.detail = detail
+
+
+class RunStoppedError(PolicyEngineError):
+    """A federation must not go on to its next round.
+
+    Attributes:
+        round: The round that does not begin.
+        reason: Why.
+    """
+
+    def __init__(self, round_number: int, reason: str) -> None:
+        super().__init__(f"round {round_number} does not begin: {reason}")
+        self.round = round_number
+        self.reason = reason

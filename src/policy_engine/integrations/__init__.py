@@ -1,0 +1,1 @@
+"""The engine inside the frameworks of federated learning."""
