@@ -27,7 +27,7 @@ test-crash: $(VENV)/dev.stamp ## kill the service at random moments, many times,
 	$(BIN)/python -m pytest -m crash -s $(ARGS)
 
 test-flower: $(FLOWER)/flower.stamp ## run the tests of the Flower integration, with Flower, in an environment of its own
-	$(FLOWER)/bin/python -m pytest -m flower $(ARGS)
+	$(FLOWER)/bin/python -m pytest -m flower tests/flower $(ARGS)
 
 lint: $(VENV)/dev.stamp ## ruff and mypy
 	$(BIN)/ruff check .
