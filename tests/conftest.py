@@ -1,4 +1,4 @@
-"""Policies to work with, services in this process, and the real service as a process of its own."""
+"""Policies to work with, services in this process, the real service as a process, and patience with the disk."""
 
 from __future__ import annotations
 
@@ -51,6 +51,13 @@ DOCUMENT: dict[str, Any] = {
         },
     },
 }
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for a disk that others are busy with for longer than callers of the service are made to."""
+    for module in ("intake", "writer"):
+        monkeypatch.setattr(f"policy_engine.store.{module}.MAX_WAIT_SECONDS", 3.0)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A PostgreSQL server, for services that share one; and patience with the disk."""
+"""A PostgreSQL server, for services that share one."""
 
 from __future__ import annotations
 
@@ -8,12 +8,6 @@ from pathlib import Path
 import pytest
 from tests.databases import empty_database, running_postgres
 from tests.postgres import Postgres
-
-
-@pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait for a disk that others are busy with for longer than callers of the service are made to."""
-    monkeypatch.setattr("policy_engine.store.writer.MAX_WAIT_SECONDS", 2.0)
 
 
 @pytest.fixture(scope="session")
