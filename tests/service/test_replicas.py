@@ -195,6 +195,7 @@ def test_they_follow_again_after_the_database_was_cut_off(
     eventually(lambda: [codes(service) for service in replicas] == [[], []], "nothing is wrong any more")
 
 
+@pytest.mark.filterwarnings("ignore:<psycopg.ServerCursor:ResourceWarning")  # cannot be closed once the server is gone
 def test_trust_while_the_database_is_away(
     replica: Replica, postgres: Postgres, policy_file: Path, document: Document
 ) -> None:

@@ -15,6 +15,7 @@ from policy_engine.store.database import Database, translated
 from policy_engine.store.position import MAX_WRITERS
 
 _LOCK_CLASS = 7_030_012
+_UNLOCK = text("SELECT pg_advisory_unlock(:class, :number)")
 
 
 class Seat(Protocol):
@@ -110,6 +111,8 @@ class _DatabaseSeat:
         if self._connection is not None:
             connection, self._connection = self._connection, None
             with suppress(Exception):  # the connection may be broken: then the lock is gone already
+                connection.execute(_UNLOCK, {"class": _LOCK_CLASS, "number": self.number})
+            with suppress(Exception):  # the server takes its time to notice that a connection was closed
                 connection.invalidate()
                 connection.close()
 
