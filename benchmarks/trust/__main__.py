@@ -10,7 +10,7 @@ from statistics import fmean
 import click
 
 from benchmarks.report import Report
-from benchmarks.trust.runs import AVERAGED, BREAKS, CYCLING, SHARES, run_all, scenarios
+from benchmarks.trust.runs import AVERAGED, BREAKS, CYCLING, RENAMED, SHARES, run_all, scenarios
 from benchmarks.trust.table import TITLES, Results, breaks, by_attack, summary
 from policy_engine.simulation.federation import Scenario
 
@@ -62,8 +62,8 @@ def _tables(results: Results, defences: list[str], seeds: int, rounds: int) -> s
     )
     averaged = (
         f"Means and worst are over {len(AVERAGED)} attacks: {', '.join(AVERAGED)}. Backdoor success is that of"
-        f" backdoor_boosted. Recall and precision are of exclusion at the end, {CYCLING} left out: it has a column of"
-        " its own.\n"
+        f" backdoor_boosted. Recall and precision are of exclusion at the end, {CYCLING} and {RENAMED} left out: the"
+        " first has a column of its own, the others have just come back under new names.\n"
     )
     broken = f"Known breaks, in no mean: {', '.join(BREAKS)}. Accuracy with each seed; how often the backdoor works.\n"
     parts = (

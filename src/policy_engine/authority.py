@@ -18,7 +18,7 @@ from policy_engine.model.errors import (
     ConflictError,
     LateRoundError,
     RoundConflictError,
-    UnknownClientError,
+    UnknownOverrideError,
 )
 from policy_engine.trust.advice import ClientAdvice, RoundAdvice
 from policy_engine.trust.entry import (
@@ -35,8 +35,18 @@ from policy_engine.trust.entry import (
 from policy_engine.trust.memory import Head, Ledger, MemoryLedger
 from policy_engine.trust.observation import RoundObservation
 from policy_engine.trust.override import Kind, Override
+from policy_engine.trust.round import advised
 from policy_engine.trust.settings import TrustSettings, parameters
-from policy_engine.trust.standing import NEW, Band, Standing, band_of, is_probed, trust_score
+from policy_engine.trust.standing import (
+    NEW,
+    Band,
+    Standing,
+    band_of,
+    change_of,
+    is_on_probation,
+    is_probed,
+    trust_score,
+)
 
 DEFAULT_FEDERATION = "default"
 _ATTEMPTS = 20
@@ -47,6 +57,8 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         invited: Those that train.
+        on_probation: Those of them that are new: the reference is not made from their updates, as long as the others
+            are enough.
         probed: Excluded clients whose update is asked for and not aggregated, so that they can earn trust back.
         left_out: The others, each with the reason.
     """
@@ -56,6 +68,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     invited: list[str]
     probed: list[str]
     left_out: dict[str, str]
+    on_probation: list[str] = []
 
 
 class Breakdown(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,7 +131,11 @@ class TrustAuthority:
 
     def empty_facts(self) -> TrustFacts:
         """Return facts with nobody on record."""
-        return TrustFacts(record_of(NEW, self.settings("")), lambda name, trust: self._band(name, trust).value)
+        return TrustFacts(
+            record_of(NEW, self.settings("")),
+            lambda name, trust: self._band(name, trust).value,
+            lambda: _moment(self._clock()),
+        )
 
     def _band(self, federation: str, trust: float) -> Band:
         return band_of(trust, self.settings(federation))
@@ -209,7 +226,7 @@ class TrustAuthority:
         if not judged:
             return entry, step
         clients = [_stricter(each, judged.get(each.client_id)) for each in step.advice.clients]
-        advice = msgspec.structs.replace(step.advice, clients=clients)
+        advice = advised(federation, entry.observation.round, clients, step.absent, settings)
         decided = {each.client_id: self._quarantine(each) for each in clients if each.quarantined_by}
         entry = msgspec.structs.replace(entry, decided=decided)
         return entry, advance(entry, state, settings)._replace(advice=advice)
@@ -306,12 +323,12 @@ class TrustAuthority:
         """Take back what was decided about a client.
 
         Raises:
-            UnknownClientError: Nothing of the kind holds for it.
+            UnknownOverrideError: Nothing of the kind holds for it.
             BusyError, StoreUnavailableError: As for `observe`.
         """
         _, state = self.ledger.state(federation, (client_id,))
         if not any(each.kind == kind for each in state.overrides.get(client_id, ())):
-            raise UnknownClientError(client_id)
+            raise UnknownOverrideError(client_id, kind, federation)
         entry = ReleaseEntry(client_id=client_id, kind=kind, author=author, reason=reason, at=self._clock())
         self._enter(federation, entry, author)
 
@@ -346,7 +363,14 @@ class TrustAuthority:
                 probed.append(name)
             else:
                 left_out[name] = f"the client is excluded: trust {trust:.2f}"
-        return Selection(federation=federation, round=round_number, invited=invited, probed=probed, left_out=left_out)
+        return Selection(
+            federation=federation,
+            round=round_number,
+            invited=invited,
+            probed=probed,
+            left_out=left_out,
+            on_probation=[name for name in invited if is_on_probation(state.standings.get(name, NEW), settings)],
+        )
 
     def calculate_trust_score(self, client_id: str, federation: str | None = None) -> float:
         """Return the trust in a client, 0 to 1; in several federations the lowest; a new one has what it starts at."""
@@ -354,7 +378,7 @@ class TrustAuthority:
 
     def known(self, client_id: str, federation: str | None = None) -> Known:
         """Return what facts say of a client."""
-        return self.facts.find(client_id, federation, _moment(self._clock()))
+        return self.facts.find(client_id, federation)
 
     def breakdown(self, client_id: str, federation: str = DEFAULT_FEDERATION) -> Breakdown:
         """Return the trust in a client and what it consists of.
@@ -378,9 +402,9 @@ class TrustAuthority:
             factors=standing.factors,
             weights=msgspec.structs.asdict(settings.weights),
             gate=standing.gate,
-            trust_score_change=standing.change,
+            trust_score_change=change_of(standing, trust, settings),
             rounds_answered=standing.answered,
-            on_probation=standing.answered <= settings.probation_rounds,
+            on_probation=is_on_probation(standing, settings),
             excluded_in=standing.excluded_in,
             overrides=overrides,
         )
@@ -403,13 +427,14 @@ def decided(overrides: Sequence[Override], now: datetime) -> tuple[float | None,
 
 def record_of(standing: Standing, settings: TrustSettings) -> TrustRecord:
     """Return what facts say of a standing."""
+    trust = trust_score(standing, settings)
     return TrustRecord(
-        trust=trust_score(standing, settings),
+        trust=trust,
         participation=standing.participation,
         update_quality=standing.update_quality,
         behavioral_consistency=standing.behavioral_consistency,
         compliance=standing.compliance,
-        change=standing.change,
+        change=change_of(standing, trust, settings),
         answered=standing.answered,
         excluded_in=standing.excluded_in or 0,
     )
@@ -417,7 +442,7 @@ def record_of(standing: Standing, settings: TrustSettings) -> TrustRecord:
 
 def facts_of(standing: Standing, trust: float, band: Band, settings: TrustSettings) -> dict[str, Any]:
     """Return the facts about a client with this standing."""
-    record = record_of(standing, settings)._replace(trust=trust)
+    record = record_of(standing, settings)._replace(trust=trust, change=change_of(standing, trust, settings))
     return TrustFacts.told(Known(record, band.value, known=True))
 
 

@@ -10,8 +10,8 @@ from threading import Event, Lock, Thread
 
 import msgspec
 
-from policy_engine.authority import DEFAULT_FEDERATION, TrustAuthority, decided
-from policy_engine.facts.trust import FEDERATION, TrustFacts
+from policy_engine.authority import TrustAuthority, decided
+from policy_engine.facts.trust import FEDERATION, TrustFacts, named_client
 from policy_engine.ids import uuid7
 from policy_engine.model.decision import Decision
 from policy_engine.model.errors import BusyError, StateError, StoreUnavailableError
@@ -57,6 +57,7 @@ class Reputation:
         self._read_at = time.monotonic()
         self._waiting: dict[tuple[str, str], None] = {}
         self._lock = Lock()
+        self._queue = Lock()
         self._wake = Event()
         self._stopping = False
         self._evaluator = Thread(target=self._evaluate, name="trust", daemon=True)
@@ -109,24 +110,40 @@ class Reputation:
         """Remember the clients whose trust decisions ask to be judged; what was only simulated asks for nothing."""
         for decision, context, _ in checked:
             if decision.observations and not decision.simulated and _asks(decision):
-                client, federation = context.get("client_id"), context.get(FEDERATION, DEFAULT_FEDERATION)
-                if isinstance(client, str) and isinstance(federation, str) and len(self._waiting) < _MAX_WAITING:
-                    self._waiting[client, federation] = None
-                    self._wake.set()
+                client = named_client(context)
+                if client is not None:
+                    self._put_off(client, context.get(FEDERATION))
+
+    def _put_off(self, client: str, federation: object) -> None:
+        """Note a client to be judged in the federation that a request named, else in all it is on record in."""
+        known = self.authority.facts.federations(client)
+        with self._queue:
+            for name in known:
+                if (federation is None or federation == name) and len(self._waiting) < _MAX_WAITING:
+                    self._waiting[client, name] = None
+        self._wake.set()
 
     def _evaluate(self) -> None:
         while not self._stopping:
             self._wake.wait()
             self._wake.clear()
-            while self._waiting and not self._stopping:
-                with self._lock:
-                    client, federation = next(iter(self._waiting))
-                    del self._waiting[client, federation]
+            while (waiting := self._next()) is not None:
                 try:
-                    self.authority.evaluate(client, federation)
+                    self.authority.evaluate(*waiting)
                 except (BusyError, StateError) as error:
                     log.warning("the trust in a client cannot be judged: %s", error)
                     time.sleep(_PAUSE_SECONDS)
+                except Exception:  # else nobody would be judged any more
+                    log.exception("judging the trust in a client failed")
+
+    def _next(self) -> tuple[str, str] | None:
+        """Return whom to judge next, and where; None when nobody waits, or there is no time left."""
+        with self._queue:
+            if self._stopping or not self._waiting:
+                return None
+            first = next(iter(self._waiting))
+            del self._waiting[first]
+            return first
 
     # Recalculation
 

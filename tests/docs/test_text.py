@@ -45,6 +45,16 @@ def test_no_file_tells_of_the_machine() -> None:
     assert not found
 
 
+def test_no_merge_was_left_half_done() -> None:
+    marks = tuple(f"{sign * 7} " for sign in "<>")
+    found = [
+        path
+        for path in files()
+        if any(line.startswith(marks) for line in path.read_text("utf-8", "replace").splitlines())
+    ]
+    assert not found
+
+
 def test_what_stands_beside_the_checkout_is_optional() -> None:
     for path in files():
         text = path.read_bytes().decode("utf-8", "replace")

@@ -108,13 +108,35 @@ def test_what_people_decided_goes_before(facts: TrustFacts) -> None:
     assert told(facts, client_id="c")["client.trust_band"] == "g:low"
     facts.decide("f", "a", lambda _now: (None, True))
     assert told(facts, client_id="a")["client.trust_band"] == "quarantined"
-    assert told(facts, client_id="a", federation="g")["client.trust_band"] == "g:low"
+    assert told(facts, client_id="a", federation="g")["client.trust_band"] == "quarantined"
     facts.decide_all("f", {"b": lambda _now: (None, True)})
     assert told(facts, client_id="a", federation="f")["client.trust_band"] == "f:high"
     assert told(facts, client_id="b")["client.trust_band"] == "quarantined"
     assert told(facts, client_id="c")["client.trust_band"] == "g:low"
     facts.decide("g", "c", None)
     assert trust(facts, "c") == 0.6
+
+
+def test_decisions_hold_now_whatever_time_is_simulated() -> None:
+    now = datetime(2026, 6, 1, tzinfo=UTC)
+    facts = TrustFacts(NEW, band_of, lambda: now)
+    facts.put("f", [("a", record(0.9))])
+    facts.decide("f", "a", lambda at: (None, at < datetime(2026, 7, 1, tzinfo=UTC)))
+    found: dict[str, Any] = {}
+    facts.add(found, TrustFacts.names, {"client_id": "a"}, datetime(2099, 1, 1, tzinfo=UTC))
+    assert found["client.trust_band"] == "quarantined"
+    now = datetime(2026, 8, 1, tzinfo=UTC)
+    assert told(facts, client_id="a")["client.trust_band"] == "f:high"
+
+
+def test_a_change_of_trust_tells_of_what_people_set(facts: TrustFacts) -> None:
+    facts.decide("f", "b", lambda _now: (0.6, False))
+    assert told(facts, client_id="b")["trust_score_change"] == pytest.approx(-0.5 + 0.6 - 0.2)
+
+
+def test_where_a_client_is_on_record(facts: TrustFacts) -> None:
+    assert facts.federations("a") == ["f", "g"]
+    assert facts.federations("nobody") == []
 
 
 def test_nothing_is_known_while_nobody_can_tell(facts: TrustFacts) -> None:

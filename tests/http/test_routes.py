@@ -122,7 +122,7 @@ CASES = {
     ),
     "POST /api/v1/trust/selection": Case(
         *("/api/v1/trust/selection", {"federation": "f", "round": 2, "candidates": ["c"]}, 200),
-        {"federation", "round", "invited", "probed", "left_out"},
+        {"federation", "round", "invited", "probed", "left_out", "on_probation"},
         ("/api/v1/trust/selection", {"federation": "f", "round": 2}, 400),
     ),
     "POST /api/v1/trust/violations": Case(

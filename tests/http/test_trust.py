@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 from tests.conftest import Services
+from tests.http.shapes import problem
 from tests.service.running import eventually
 from tests.trust.rounds import ATTACK, HONEST, observed
 
@@ -232,7 +233,32 @@ def test_a_quarantine_is_decided_and_taken_back(lived: Any) -> None:
     assert back.json["trust_band"] == "trusted"
     events = [event for event in lived.get("/events").json["events"] if event["event_type"].startswith("CLIENT_")]
     assert [event["event_type"] for event in events] == ["CLIENT_QUARANTINED", "CLIENT_RELEASED"]
-    assert "h0" not in str(events)
+    assert "'h0'" not in str(events)
+    again = lived.delete("/api/v1/trust/clients/h0/quarantine")
+    assert problem(again, 404)["detail"] == "client `h0` is not in quarantine in federation `f`"
+
+
+def test_where_there_are_several_federations_one_has_to_be_named(lived: Any) -> None:
+    body = msgspec.to_builtins(observed(1, *HONEST, federation="g"))
+    lived.post("/api/v1/trust/observations", json=body)
+    where = "/api/v1/trust/clients/h0/quarantine"
+    for answer in (
+        lived.put(where, json={"reason": "stolen"}),
+        lived.delete(where),
+        lived.get("/api/v1/trust/clients/h0"),
+        lived.get("/api/v1/trust/trends"),
+        lived.put("/api/v1/trust/clients/h0/override", json={"reason": "known", "trust_score": 0.1}),
+    ):
+        found = problem(answer, 400)["errors"][0]
+        assert found["pointer"] == "/federation"
+        assert found["detail"] == "there are several federations (`f`, `g`): say which one"
+    assert lived.put(where, json={"reason": "stolen", "federation": "g"}).json["federation"] == "g"
+
+
+def test_a_key_that_comes_twice_is_refused(lived: Any) -> None:
+    body = msgspec.json.encode(observed(7, *HONEST)).replace(b'"round":7', b'"round":7,"round":8')
+    found = problem(lived.post("/api/v1/trust/observations", data=body, content_type="application/json"), 400)
+    assert "round" in found["detail"]
 
 
 @pytest.mark.parametrize(

@@ -82,10 +82,24 @@ def test_who_is_excluded_is_left_out_and_probed() -> None:
     number = excluded(engine, "bad")
     asked = gate(engine)
     found = asked.invite(number + 1, ["a", "b", "bad"])
-    assert found == Invited({"a": {}, "b": {}}, left_out=("bad",))
+    assert found == Invited({"a": {}, "b": {}}, left_out=("bad",), on_probation=found.on_probation)
     found = asked.invite(number + 3, ["a", "b", "bad"])
-    assert found == Invited({"a": {}, "b": {}, "bad": {}}, probed=frozenset({"bad"}))
+    assert found == Invited({"a": {}, "b": {}, "bad": {}}, frozenset({"bad"}), on_probation=found.on_probation)
     assert list(asked.evaluators(number + 3, ["a", "b", "bad"]).settings) == ["a", "b"]
+
+
+def test_who_is_new_is_told() -> None:
+    assert gate(made()).invite(1, ["a", "b"]).on_probation == {"a", "b"}
+
+
+def test_who_is_not_admitted_for_its_trust_counts_as_left_out() -> None:
+    rules = [{"action": "exclude_client", "condition": "client.trust_score < 0.3"}]
+    engine = made(trusted={"type": "fl_client_start", "rules": rules})
+    number = excluded(engine, "bad")
+    for later in (number + 1, number + 3):
+        found = gate(engine).invite(later, ["a", "bad"])
+        assert (list(found.settings), found.probed, found.left_out) == (["a"], frozenset(), ("bad",))
+    assert gate(engine).invite(number + 1, ["a", "b", "c", "late"]).left_out == ()  # there was no room for that one
 
 
 def test_a_policy_may_refuse_probes() -> None:

@@ -99,8 +99,9 @@ def test_the_same_again_is_the_same_reservation(desk: Callable[..., Desk]) -> No
     first = mine.one(1)
     assert mine.one(1) == first
     mine.commit(first)
-    assert mine.one(1) == first
-    with pytest.raises(ReservationError):
+    with pytest.raises(ReservationError, match="this is committed for this client in round 1 already"):
+        mine.ledger.reserve("f", 1, ["c"], SPEND, "ann")  # who trains once more spends once more
+    with pytest.raises(ReservationError, match="something else is committed"):
         mine.ledger.reserve("f", 1, ["c"], DECLARED, "ann")
 
 

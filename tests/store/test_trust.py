@@ -9,13 +9,15 @@ from random import Random
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
-from tests.store.stores import Content, Stores, patiently
+from sqlalchemy import insert, select, update
+from tests.store.stores import Content, Stores, patiently, until
 from tests.trust.rounds import ATTACK, HONEST, observed, random_round
 from tests.trust.rounds import update as client
 
+from policy_engine import PolicyEngine
 from policy_engine.authority import TrustAuthority
 from policy_engine.model.errors import ConflictError, RoundConflictError
+from policy_engine.model.record import Checked
 from policy_engine.reputation import Reputation
 from policy_engine.store import schema
 from policy_engine.store.opened import Store
@@ -200,6 +202,63 @@ def test_recalculation_puts_right_what_differs(lived: Desk, stores: Stores) -> N
     }
     lived.reputation.refresh()
     assert recalculate(lived) == 0
+
+
+def test_recalculation_finds_what_was_not_decided_and_what_was(lived: Desk, stores: Stores) -> None:
+    lived.override("c1", kind="quarantine")
+    lived.override("c2", kind="trust", trust=0.4)
+    before = Content(stores.url).all("trust_override")
+    table, standing = schema.trust_override, schema.trust_standing
+    forged = next(row for row in before if row.kind == "trust")
+    with lived.store.database.write() as connection:
+        connection.execute(table.delete().where(table.c.kind == "quarantine"))
+        connection.execute(insert(table), {**forged._mapping, "client": "somebody"})
+        row = connection.execute(standing.select().where(standing.c.federation == "f").limit(1)).one()
+        connection.execute(insert(standing), {**row._mapping, "client": "forged", "trust": 1.0, "compliance": 0.99})
+    lived.reputation.refresh()
+    taken = sum(row.kind == "quarantine" for row in before)
+    assert recalculate(lived) == taken + 2
+    assert sorted(map(tuple, Content(stores.url).all("trust_override"))) == sorted(map(tuple, before))
+    lived.reputation.refresh()
+    assert lived.authority.known("c1", "f").band == "quarantined"
+    assert lived.authority.select("f", 99, ["c1"]).left_out == {"c1": "the client is in quarantine"}
+    assert recalculate(lived) == 0
+
+
+def test_clients_are_judged_while_many_more_are_noted(
+    desk: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = desk()
+    mine.observe(random_round(1, 1))
+    mine.observe(random_round(1, 1, federation="g"))
+    judged: set[tuple[str, str]] = set()
+
+    def judge(client: str, federation: str) -> None:
+        if not judged:
+            judged.add((client, federation))
+            raise ValueError("a fault of ours")
+        judged.add((client, federation))
+
+    monkeypatch.setattr(mine.authority, "evaluate", judge)
+    mine.reputation.start()
+    decider = PolicyEngine.from_document(
+        {"policies": [{"id": "p", "type": "security", "rules": [{"action": "evaluate_trust"}]}]}
+    )
+
+    def note(number: int) -> None:
+        for _ in range(50):
+            context = {"client_id": NAMES[number], **({"federation": "f"} if number % 2 else {})}
+            mine.reputation.note([Checked(decider.check("security", context), context, {})])
+
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(note, range(len(NAMES))))
+        known = {(name, where) for name in NAMES for where in mine.authority.facts.federations(name)}
+        wanted = {(name, where) for name, where in known if where == "f" or not NAMES.index(name) % 2}
+        until(lambda: judged >= wanted, "all are judged")
+        assert judged == wanted
+    finally:
+        mine.reputation.stop()
 
 
 def test_a_job_tells_how_it_ended(lived: Desk) -> None:

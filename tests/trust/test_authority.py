@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from math import inf, nan
 from typing import Any
 
+import msgspec
 import pytest
 from tests.trust.rounds import ATTACK, HONEST, observed, random_round, update
 
 from policy_engine import PolicyEngine
 from policy_engine.authority import TrustAuthority
-from policy_engine.model.errors import LateRoundError, RoundConflictError, UnknownClientError
+from policy_engine.model.errors import LateRoundError, RoundConflictError, UnknownOverrideError
 from policy_engine.trust.settings import TrustSettings, Weights
 from policy_engine.trust.standing import Band
 
@@ -114,8 +116,76 @@ def test_a_quarantine_holds_until_it_is_released() -> None:
     assert authority.select("f", 2, ["h0", "h1"]).left_out == {"h0": "the client is in quarantine"}
     authority.release("h0", kind="quarantine", author="ann", reason="found again", federation="f")
     assert authority.observe(observed(2, *HONEST)).by_client["h0"].accept
-    with pytest.raises(UnknownClientError):
+    with pytest.raises(UnknownOverrideError, match="is not in quarantine in federation `f`"):
         authority.release("h0", kind="quarantine", author="ann", reason="", federation="f")
+
+
+def test_a_quarantine_anywhere_is_one_everywhere_for_checks() -> None:
+    authority = TrustAuthority()
+    authority.observe(observed(1, *HONEST))
+    authority.observe(observed(1, *HONEST, federation="g"))
+    authority.override("h0", kind="quarantine", author="ann", reason="stolen laptop", federation="f")
+    for federation in ("f", "g", "h", None):
+        assert authority.known("h0", federation).band == "quarantined"
+    assert authority.select("g", 2, ["h0"]).invited == ["h0"]  # who takes part in g is for g to say
+
+
+@pytest.mark.parametrize("trust", [5.0, -0.1, nan, inf, None])
+def test_no_score_outside_its_bounds_can_be_set(trust: float | None) -> None:
+    authority = TrustAuthority()
+    with pytest.raises(ValueError, match=r"trust|score"):
+        authority.override("h0", kind="trust", author="ann", reason="", federation="f", trust=trust)
+    with pytest.raises(ValueError, match="time"):
+        authority.override("h0", kind="quarantine", author="ann", reason="", federation="f", expires_at=nan)
+    assert not authority.known("h0", "f").known
+
+
+def test_who_is_excluded_by_nothing_but_its_score_is_probed_too() -> None:
+    clock = Clock()
+    authority = TrustAuthority(clock=clock)
+    for number in range(1, 5):
+        authority.observe(observed(number, *HONEST, update("x", cos_ref=-0.7)))
+    told: dict[str, Any] = {"kind": "trust", "author": "ann", "reason": "", "federation": "f"}
+    authority.override("x", **told, trust=0.9, expires_at=clock.now + 60)
+    authority.observe(observed(5, *HONEST, update("x", cos_ref=-0.7)))
+    clock.now += 61
+    assert authority.known("x", "f").band == "excluded"
+    assert authority.breakdown("x", "f").excluded_in is None
+    assert [authority.select("f", number, ["x"]).probed for number in (6, 7, 8, 9)] == [["x"], [], [], ["x"]]
+
+
+def test_what_policies_exclude_counts_for_the_cap() -> None:
+    rule = {"action": "exclude_client", "condition": "client.trust_score < 0.99"}
+    advice = engine({"type": "security", "rules": [rule]}).observe(observed(1, *HONEST))
+    assert (advice.held, advice.refused_share, advice.excluded_share) == (True, 1.0, 0.0)
+
+
+def test_what_policies_put_in_quarantine_does_not_count_for_the_cap() -> None:
+    rule = {"action": "quarantine", "condition": "client.trust_score < 0.99"}
+    advice = engine({"type": "security", "rules": [rule]}).observe(observed(1, *HONEST))
+    assert not any(each.accept for each in advice.clients)
+    assert (advice.held, advice.refused_share) == (False, 0.0)
+
+
+def test_who_is_left_out_by_what_a_person_set_counts_for_the_cap() -> None:
+    authority = TrustAuthority()
+    authority.override("x", kind="trust", author="ann", reason="", federation="f", trust=0.1)
+    round_ = msgspec.structs.replace(observed(1, *HONEST[:3]), left_out=("x", "nobody"))
+    assert authority.observe(round_).excluded_share == 0.25
+
+
+def test_a_change_tells_of_violations_and_of_what_people_set() -> None:
+    authority = TrustAuthority()
+    for number in range(1, 4):
+        authority.observe(observed(number, *HONEST))
+    for rule in range(5):
+        authority.report("h0", federation="f", policy_id="p", rule_index=rule, author="switch")
+    change = authority.known("h0", "f").record.change
+    assert change < -0.1
+    assert change == pytest.approx(authority.breakdown("h0", "f").trust_score_change)
+    authority.override("h1", kind="trust", author="ann", reason="", federation="f", trust=0.1)
+    assert authority.known("h1", "f").record.change == pytest.approx(authority.breakdown("h1", "f").trust_score_change)
+    assert authority.known("h1", "f").record.change < -0.5
 
 
 def test_a_decision_expires() -> None:
@@ -243,6 +313,7 @@ def test_a_new_name_gains_nothing() -> None:
     loyal = authority.observe(observed(7, *HONEST, update("fresh"))).by_client
     assert loyal["fresh"].weight_multiplier < loyal["h0"].weight_multiplier
     assert loyal["fresh"].reason == "on probation"
+    assert authority.select("f", 8, ["h0", "fresh", "newer"]).on_probation == ["fresh", "newer"]
     assert authority.known("never seen").known is False
 
 

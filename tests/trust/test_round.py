@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policy_engine.trust.observation import ClientUpdate, RoundObservation
-from policy_engine.trust.round import Closed, close_round
+from policy_engine.trust.round import Closed, close_round, counted
 from policy_engine.trust.settings import TrustSettings, Weights
 from policy_engine.trust.standing import NEW, Band, Standing, is_probed, trust_score
 
@@ -250,6 +250,41 @@ def test_a_new_name_gains_nothing() -> None:
     loyal = played(10, *HONEST)
     fresh = close_round(observed(11, *HONEST, update("z")), loyal.standings, DEFAULTS)
     assert fresh.advice.by_client["z"].weight_multiplier < loyal.advice.by_client["h0"].weight_multiplier
+
+
+def test_newcomers_do_not_turn_the_measure() -> None:
+    known = played(4, *HONEST).standings
+    crowd = [update(f"new{number}", norm=20.0, cos_ref=-0.9) for number in range(8)]
+    verdicts = close_round(observed(5, *HONEST, *crowd), known, DEFAULTS).advice.by_client
+    assert all(verdicts[each.client_id].accept for each in HONEST)
+    assert not any(verdicts[each.client_id].accept for each in crowd)
+
+
+def test_whose_updates_are_the_measure() -> None:
+    assert counted(["a", "b", "c"], {"a"}, {"b"}) == ["c"]
+    assert counted(["a", "b", "c", "d"], {"a"}, {"b", "c"}) == ["b", "c", "d"]  # too few are established
+    assert counted(["a", "b"], (), {"a", "b"}) == ["a", "b"]
+    assert counted(["a", "b"], {"a", "b"}, ()) == ["a", "b"]
+    assert counted([], (), ()) == []
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: RoundObservation(federation="f", round=1, clients=()),
+        lambda: RoundObservation(federation="", round=1, clients=(update("a"),)),
+        lambda: RoundObservation(federation="f", round=0, clients=(update("a"),)),
+        lambda: RoundObservation(federation="f", round=nan, clients=(update("a"),)),  # type: ignore[arg-type]
+        lambda: TrustSettings(exclude_below=nan),
+        lambda: TrustSettings(reduced_weight=1.5),
+        lambda: TrustSettings(probe_every=0),
+        lambda: Weights(participation=nan),
+        lambda: Weights(participation=-0.7, update_quality=1.3),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_python_too(made: Any) -> None:
+    with pytest.raises(ValueError, match=r"is not|has 1|is below"):
+        made()
 
 
 def test_weights_add_up_to_one() -> None:

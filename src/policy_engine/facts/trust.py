@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from struct import Struct
+from threading import Lock
 from typing import Any, NamedTuple
 
 FEDERATION = "federation"
 """The attribute of a request that says which federation it is about."""
 
+QUARANTINED_BAND = "quarantined"
 UNKNOWN_BAND = "unknown"
 """The band of every client while nobody can tell whether what is known here still holds."""
 
@@ -46,11 +48,25 @@ class Known(NamedTuple):
     known: bool
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 BandOf = Callable[[str, float], str]
 """Returns the band of a trust score in a federation."""
 
 Decided = Callable[[datetime], tuple[float | None, bool]]
 """Returns what people decided about a client, as far as it holds: the trust they set, and whether it is quarantined."""
+
+
+def named_client(context: Mapping[str, Any]) -> str | None:
+    """Return the client that a request names, None when it names none; a number names the client of that name."""
+    client = context.get("client_id")
+    if client.__class__ is str:
+        named: str = client
+        return named
+    return str(client) if client.__class__ is int else None
+
 
 _LAYOUT = Struct("<IddddddIQ")
 """The number of the federation, then the record. Packed, a million clients take a quarter of a gigabyte; as tuples,
@@ -78,28 +94,32 @@ class _Index:
         self.numbers: dict[str, int] = {}
         self.federations: list[str] = []
         self.packed: dict[str, bytes] = {}
-        self.decided: dict[tuple[str, str], Decided] = {}
+        self.decided: dict[str, dict[str, Decided]] = {}
 
 
 class TrustFacts:
     """Knows the facts about the client that a request names by `client_id`.
 
     A request that names no client has none of these facts, and one that names a client nobody has seen has those of a
-    new one. Where a client is in several federations and the request says of none, the lowest trust counts.
+    new one. Where a client is in several federations and the request says of none, the lowest trust counts. Trust is a
+    matter of one federation, a quarantine is one of all: who is in quarantine anywhere is so everywhere.
     """
 
     names = frozenset(_READ)
 
-    def __init__(self, new: TrustRecord, band_of: BandOf) -> None:
+    def __init__(self, new: TrustRecord, band_of: BandOf, clock: Callable[[], datetime] = _now) -> None:
         """Begin with nobody on record.
 
         Args:
             new: The record of a client that nobody has seen.
             band_of: Tells the band of a trust score in a federation.
+            clock: Tells until when decisions of people hold, whatever time a request is simulated at.
         """
         self._new = new
         self._band_of = band_of
+        self._clock = clock
         self._index = _Index()
+        self._lock = Lock()
         self.away = False
 
     def __len__(self) -> int:
@@ -108,46 +128,51 @@ class TrustFacts:
 
     def put(self, federation: str, records: Iterable[tuple[str, TrustRecord]]) -> None:
         """Note what is known of clients from now on."""
-        index = self._index
-        number = index.numbers.get(federation)
-        if number is None:
-            index.federations.append(federation)
-            number = index.numbers[federation] = len(index.federations) - 1
-        packed, several = index.packed, len(index.federations) > 1
-        for name, record in records:
-            mine = _LAYOUT.pack(number, *record)
-            others = packed.get(name, b"") if several else b""
-            packed[name] = _others(others, number) + mine if others else mine
+        with self._lock:
+            index = self._index
+            number = index.numbers.get(federation)
+            if number is None:
+                index.federations.append(federation)
+                number = index.numbers[federation] = len(index.federations) - 1
+            packed, several = index.packed, len(index.federations) > 1
+            for name, record in records:
+                mine = _LAYOUT.pack(number, *record)
+                others = packed.get(name, b"") if several else b""
+                packed[name] = _others(others, number) + mine if others else mine
 
     def decide(self, federation: str, client_id: str, decided: Decided | None) -> None:
         """Note what people decided about a client; None when that is nothing any more."""
-        if decided is None:
-            self._index.decided.pop((federation, client_id), None)
-        else:
-            self._index.decided[federation, client_id] = decided
+        with self._lock:
+            _put(self._index.decided, federation, client_id, decided)
 
     def decide_all(self, federation: str, decided: Mapping[str, Decided]) -> None:
         """Note everything that people decided about clients of a federation."""
-        index = self._index
-        kept = {key: each for key, each in index.decided.items() if key[0] != federation}
-        index.decided = kept | {(federation, client): each for client, each in decided.items()}
+        with self._lock:
+            index = self._index.decided
+            for client_id in {name for name, known in index.items() if federation in known} | decided.keys():
+                _put(index, federation, client_id, decided.get(client_id))
 
     def replace(self, other: TrustFacts) -> None:
         """Take over all that another one knows, at once."""
-        self._index = other._index
+        with self._lock:
+            self._index = other._index
 
-    def add(self, facts: dict[str, Any], wanted: frozenset[str], context: dict[str, Any], now: datetime) -> None:
+    def federations(self, client_id: str) -> list[str]:
+        """Return in which federations a client is on record."""
+        index = self._index
+        packed = index.packed.get(client_id, b"")
+        return [index.federations[number] for number, *_ in _LAYOUT.iter_unpack(packed)]
+
+    def add(self, facts: dict[str, Any], wanted: frozenset[str], context: dict[str, Any], now: datetime) -> None:  # noqa: ARG002 - facts about trust hold now
         """Add what is known of the client."""
-        client = context.get("client_id")
-        if client.__class__ is not str:
-            if client.__class__ is not int:
-                return
-            client = str(client)
+        client = named_client(context)
+        if client is None:
+            return
         if self.away:  # no answer is better than one that may have been true
             if "client.trust_band" in wanted:
                 facts["client.trust_band"] = UNKNOWN_BAND
             return
-        found = self.find(client, context.get(FEDERATION), now)
+        found = self.find(client, context.get(FEDERATION))
         for name in wanted & self.names:
             facts[name] = _READ[name](found)
 
@@ -156,8 +181,17 @@ class TrustFacts:
         """Return all facts about a client."""
         return {name: read(client) for name, read in _READ.items()}
 
-    def find(self, client_id: str, federation: Any, now: datetime) -> Known:
+    def find(self, client_id: str, federation: Any) -> Known:
         """Return what is known of a client, in a federation if that is one we know."""
+        found = self._found(client_id, federation)
+        decided = self._index.decided.get(client_id) if self._index.decided else None
+        if decided is not None:
+            now = self._clock()
+            if any(each(now)[1] for each in decided.values()):
+                return found._replace(band=QUARANTINED_BAND)
+        return found
+
+    def _found(self, client_id: str, federation: Any) -> Known:
         index = self._index
         packed = index.packed.get(client_id)
         if packed is None:
@@ -166,32 +200,40 @@ class TrustFacts:
         if len(packed) == _LAYOUT.size:
             number, *values = _LAYOUT.unpack(packed)
             if federation is None or index.federations[number] == federation:
-                return self._told(index, client_id, number, TrustRecord(*values), now)
-        return self._one_of(index, client_id, packed, federation, now)
+                return self._told(index, client_id, number, TrustRecord(*values))
+        return self._one_of(index, client_id, packed, federation)
 
-    def _one_of(self, index: _Index, client_id: str, packed: bytes, federation: Any, now: datetime) -> Known:
+    def _one_of(self, index: _Index, client_id: str, packed: bytes, federation: Any) -> Known:
         wanted = index.numbers.get(federation) if federation.__class__ is str else None
         told = {
-            number: self._told(index, client_id, number, TrustRecord(*values), now)
+            number: self._told(index, client_id, number, TrustRecord(*values))
             for number, *values in _LAYOUT.iter_unpack(packed)
         }
         if wanted is None:
-            return min(told.values(), key=lambda known: (known.band != "quarantined", known.record.trust))
+            return min(told.values(), key=lambda known: known.record.trust)
         if wanted in told:
             return told[wanted]
         return Known(self._new, self._band_of(index.federations[wanted], self._new.trust), known=False)
 
-    def _told(self, index: _Index, client_id: str, number: int, record: TrustRecord, now: datetime) -> Known:
+    def _told(self, index: _Index, client_id: str, number: int, record: TrustRecord) -> Known:
         federation = index.federations[number]
-        if index.decided:
-            decided = index.decided.get((federation, client_id))
-            if decided is not None:
-                trust, quarantined = decided(now)
-                if trust is not None:
-                    record = record._replace(trust=trust)
-                if quarantined:
-                    return Known(record, "quarantined", known=True)
+        decided = index.decided.get(client_id) if index.decided else None
+        if decided is not None and federation in decided:
+            trust, _ = decided[federation](self._clock())
+            if trust is not None:
+                record = record._replace(trust=trust, change=record.change + trust - record.trust)
         return Known(record, self._band_of(federation, record.trust), known=True)
+
+
+def _put(index: dict[str, dict[str, Decided]], federation: str, client_id: str, decided: Decided | None) -> None:
+    """Note what people decided about a client in a federation; who reads about it meanwhile is not disturbed."""
+    mine = {name: each for name, each in index.get(client_id, {}).items() if name != federation}
+    if decided is not None:
+        mine[federation] = decided
+    if mine:
+        index[client_id] = mine
+    else:
+        index.pop(client_id, None)
 
 
 def _others(packed: bytes, number: int) -> bytes:

@@ -12,9 +12,8 @@ import msgspec
 from flask import Blueprint, Response, request, url_for
 
 from policy_engine.authority import DEFAULT_FEDERATION, Breakdown, decided
-from policy_engine.http.bodies import access, cause, invalid, json_response, service, whole_number
-from policy_engine.http.front import read_body
-from policy_engine.http.problem import JSON, ProblemError, decoding_problem
+from policy_engine.http.bodies import access, cause, invalid, json_body, json_response, service, whole_number
+from policy_engine.http.problem import ProblemError, decoding_problem
 from policy_engine.language.suggest import did_you_mean
 from policy_engine.model.diagnostic import Diagnostic
 from policy_engine.model.errors import UnknownClientError
@@ -34,6 +33,7 @@ _PAGE = 100
 _HISTORY = 20
 _MAX_HISTORY = 200
 _NO_NUMBER = 1 << 53
+_MAX_LISTED = 10
 _Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
 
 
@@ -51,14 +51,14 @@ class ViolationReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     client_id: Name
     policy_id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
     rule_index: Annotated[int, msgspec.Meta(ge=0, le=_NO_NUMBER)]
-    federation: FederationName = DEFAULT_FEDERATION
+    federation: FederationName | None = None
 
 
 class QuarantineRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body that puts a client in quarantine."""
 
     reason: _Reason
-    federation: FederationName = DEFAULT_FEDERATION
+    federation: FederationName | None = None
     expires_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
 
 
@@ -88,14 +88,15 @@ def select_clients() -> Response:
 def report_violation() -> Response:
     """Count a violation of a rule that says `counts_against: client`; once per client, rule and round."""
     report = _body(ViolationReport)
+    federation = report.federation or _only_federation("field `federation` of the body")
     counted = service().report_violation(
         _checked(report.client_id),
         report.policy_id,
         report.rule_index,
-        federation=report.federation,
+        federation=federation,
         author=cause().author,
     )
-    score = service().calculate_trust_score(report.client_id, report.federation)
+    score = service().calculate_trust_score(report.client_id, federation)
     return json_response({"counted": counted, "trust_score": score})
 
 
@@ -211,11 +212,9 @@ def get_recalculation(job_id: str) -> Response:
 
 
 def _body(kind: type[T]) -> T:
-    if request.mimetype != JSON:
-        raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"send the body as `Content-Type: {JSON}`")
     try:
-        return msgspec.json.decode(read_body(request.environ, service().settings.max_body_bytes), type=kind)
-    except msgspec.DecodeError as error:
+        return msgspec.convert(json_body(), kind)
+    except msgspec.ValidationError as error:
         raise decoding_problem(error) from None
 
 
@@ -248,12 +247,23 @@ def _reports() -> TrustReports:
 
 
 def _federation() -> str:
-    """Return the federation that is asked for: the one that is named, else the only one, else the default."""
-    named = _named_federation()
-    if named is not None:
-        return named
+    """Return the federation that is asked for: the one that is named, else the only one there is."""
+    return _named_federation() or _only_federation("parameter `federation`")
+
+
+def _only_federation(where: str) -> str:
+    """Return the only federation on record, or the default where there is none.
+
+    Raises:
+        ProblemError: There are several, so one has to be named.
+    """
     known = _reports().federations()
-    return known[0] if len(known) == 1 else DEFAULT_FEDERATION
+    if len(known) > 1:
+        listed = ", ".join(f"`{name}`" for name in known[:_MAX_LISTED])
+        detail = f"there are several federations ({listed}{', ...' if len(known) > _MAX_LISTED else ''}): say which one"
+        place = Diagnostic(pointer="/federation", detail=detail, hint=f"by the {where}")
+        raise ProblemError(HTTPStatus.BAD_REQUEST, str(place), [place])
+    return known[0] if known else DEFAULT_FEDERATION
 
 
 def _named_federation() -> str | None:
@@ -304,16 +314,17 @@ def _decide(client_id: str, asked: QuarantineRequest, *, kind: Any, score: float
     if len(client_id) > _MAX_NAME:
         raise ProblemError(HTTPStatus.BAD_REQUEST, f"the id of a client has at most {_MAX_NAME} characters")
     authority = service().engine.trust
+    federation = asked.federation or _only_federation("field `federation` of the body")
     authority.override(
         _checked(client_id),
         kind=kind,
         author=cause().author,
         reason=asked.reason,
-        federation=asked.federation,
+        federation=federation,
         trust=score,
         expires_at=expires_at,
     )
-    return json_response(_told(authority.breakdown(client_id, asked.federation)))
+    return json_response(_told(authority.breakdown(client_id, federation)))
 
 
 _MAX_NAME = 256

@@ -43,18 +43,21 @@ class Invited(NamedTuple):
         probed: Those of them whose update is looked at and not aggregated.
         weights: Client -> by what its weight is to be multiplied at most, where that is less than 1.
         left_out: Who is not invited because of its trust.
+        on_probation: Those that are new.
     """
 
     settings: Mapping[str, Mapping[str, Scalar]]
     probed: frozenset[str] = frozenset()
     weights: Mapping[str, float] = {}
     left_out: tuple[str, ...] = ()
+    on_probation: frozenset[str] = frozenset()
 
 
 class _Selected(NamedTuple):
     rulings: dict[str, Ruling]
     probed: frozenset[str]
     left_out: tuple[str, ...]
+    on_probation: frozenset[str]
 
 
 class _Admitted(NamedTuple):
@@ -110,7 +113,7 @@ class Gate:
             EngineUnavailableError: There is no answer.
         """
         admitted = self._admit(round_number, clients)
-        selected = self._select(round_number, admitted)
+        selected = self._select(round_number, clients, admitted)
         asked = {name: self._about(name, round_number, "model_training") for name in selected.rulings}
         trained = self._rule("fl_client_training", asked, _TRAINING)
         passed = self._sift(round_number, "training", trained)
@@ -123,6 +126,7 @@ class Gate:
             selected.probed & passed.keys(),
             {name: weight for name, weight in weights.items() if weight < 1},
             selected.left_out,
+            selected.on_probation & passed.keys(),
         )
 
     def evaluators(self, round_number: int, clients: Sequence[str]) -> Invited:
@@ -172,10 +176,14 @@ class Gate:
         self._admissions = known
         return self._sift(round_number, "admission", {name: known[name].ruling for name in clients})
 
-    def _select(self, round_number: int, admitted: Mapping[str, Ruling]) -> _Selected:
-        """Return the clients that are chosen for a round, and those of them that are probed."""
-        selection = self._ask(lambda: self._engine.select(self._federation, round_number, list(admitted)))
-        probed = frozenset(selection.probed)
+    def _select(self, round_number: int, clients: Sequence[str], admitted: Mapping[str, Ruling]) -> _Selected:
+        """Return the clients that are chosen for a round, and those of them that are probed.
+
+        Clients that were not admitted are asked about too: some of them may be out for their trust, by a policy, and
+        have to be told to who judges whether too many are.
+        """
+        selection = self._ask(lambda: self._engine.select(self._federation, round_number, list(clients)))
+        probed = frozenset(selection.probed).intersection(admitted)
         chosen = probed.union(selection.invited)
         asked = {
             name: self._about(name, round_number, "probe" if name in probed else "client_selection")
@@ -184,8 +192,10 @@ class Gate:
         }
         found = self._rule("fl_client_selection", asked, _ADMISSION)
         detail = f"{len(probed)} of them probed"
-        passed = self._sift(round_number, "selection", found, selection.left_out, detail)
-        return _Selected(passed, probed & passed.keys(), tuple(selection.left_out))
+        left_out = {name: reason for name, reason in selection.left_out.items() if name in admitted}
+        passed = self._sift(round_number, "selection", found, left_out, detail)
+        out = [*selection.left_out, *(name for name in selection.probed if name not in admitted)]
+        return _Selected(passed, probed & passed.keys(), tuple(out), frozenset(selection.on_probation))
 
     def _about(self, client: str, round_number: int, operation: str) -> dict[str, Any]:
         return {

@@ -136,6 +136,15 @@ class UnknownClientError(PolicyEngineError, LookupError):
         self.client_id = client_id
 
 
+class UnknownOverrideError(PolicyEngineError, LookupError):
+    """There is nothing to take back of what was decided about a client."""
+
+    def __init__(self, client_id: str, kind: str, federation: str) -> None:
+        found = "is not in quarantine" if kind == "quarantine" else "has no trust that somebody set"
+        super().__init__(f"client `{client_id}` {found} in federation `{federation}`")
+        self.client_id = client_id
+
+
 class UnknownReservationError(PolicyEngineError, LookupError):
     """There are no reservations of these ids."""
 

@@ -73,12 +73,18 @@ class Attack:
         description: What it does, in a few words.
         poison: What it makes of an attacker's data.
         forge: What it sends instead of the update that training gave.
+        renames_every: After how many rounds it comes back under a new name; 0 for never.
     """
 
     name: str
     description: str
     poison: Callable[[Samples], Samples] = _untouched
     forge: Callable[[Attempt], Vector] = _own
+    renames_every: int = 0
+
+    def name_in(self, round_number: int, name: str) -> str:
+        """Return the name under which an attacker takes part in a round."""
+        return f"{name}~{(round_number - 1) // self.renames_every}" if self.renames_every else name
 
 
 ATTACKS: dict[str, Attack] = {}
@@ -198,6 +204,12 @@ register("free_rider_noise", "does not train: sends noise as long as the last gl
 register("free_rider_replay", "does not train: sends the last global step again", forge=_idle_replay)
 register("on_off", "behaves until round 10, then negates its updates", forge=_on_off)
 register("cycling_on_off", "behaves for three rounds, negates for three, and so on", forge=_cycling)
+register(
+    "whitewashing",
+    "sends its update negated, and comes back under a new name every third round",
+    forge=_scaled(-1),
+    renames_every=_CYCLE,
+)
 register("alie", "all send one update, barely within the spread of honest ones", forge=_alie)
 register(
     "adaptive_blend",

@@ -23,12 +23,10 @@ class Setting(NamedTuple):
     """What a defence is told before the first round.
 
     Attributes:
-        names: All clients.
         attackers: How many attackers to expect; only Multi-Krum asks, and is told the truth.
         max_excluded_share: Above which share of excluded clients the engine holds a round.
     """
 
-    names: tuple[str, ...]
     attackers: int
     max_excluded_share: float = 0.5
 
@@ -67,8 +65,8 @@ class Outcome(NamedTuple):
 class Defence(Protocol):
     """A defence of one federation, round by round."""
 
-    def invite(self, round_number: int) -> Sequence[str]:
-        """Return who is asked for an update."""
+    def invite(self, round_number: int, names: Sequence[str]) -> Sequence[str]:
+        """Return who of all clients is asked for an update."""
 
     def aggregate(self, received: Received) -> Outcome:
         """Return what becomes of the global model."""
@@ -92,8 +90,8 @@ class _Rule:
         self._setting = setting
         self._rule = rule
 
-    def invite(self, round_number: int) -> Sequence[str]:  # noqa: ARG002 - always all of them
-        return self._setting.names
+    def invite(self, round_number: int, names: Sequence[str]) -> Sequence[str]:  # noqa: ARG002 - always all of them
+        return names
 
     def aggregate(self, received: Received) -> Outcome:
         return self._rule(received, self._setting)
@@ -147,28 +145,33 @@ def fltrust(received: Received, setting: Setting) -> Outcome:  # noqa: ARG001 - 
 class EngineDefence:
     """The trust of this engine, asked as an FL server asks it."""
 
-    def __init__(self, setting: Setting, settings: TrustSettings) -> None:
-        self._setting = setting
+    def __init__(self, settings: TrustSettings) -> None:
+        self._names: Sequence[str] = ()
         self._uses_root = settings.reference == "root"
         self._authority = TrustAuthority(settings={FEDERATION: settings}, clock=lambda: 0.0)
         self._statistics = RoundStatistics()
         self._probed: frozenset[str] = frozenset()
+        self._on_probation: frozenset[str] = frozenset()
         self._left_out: tuple[str, ...] = ()
 
-    def invite(self, round_number: int) -> Sequence[str]:
+    def invite(self, round_number: int, names: Sequence[str]) -> Sequence[str]:
         """Ask the engine whom to invite."""
-        selection = self._authority.select(FEDERATION, round_number, self._setting.names)
+        self._names = names
+        selection = self._authority.select(FEDERATION, round_number, names)
         self._probed = frozenset(selection.probed)
+        self._on_probation = frozenset(selection.on_probation)
         self._left_out = tuple(selection.left_out)
         asked = {*selection.invited, *selection.probed}
-        return [name for name in self._setting.names if name in asked]
+        return [name for name in names if name in asked]
 
     def aggregate(self, received: Received) -> Outcome:
         """Tell the engine what came, and do as it says."""
         if not received.updates:  # all are excluded, and none is probed
             return self._outcome(None, held=True)
         root = received.root() if self._uses_root else None
-        observed = self._statistics.observe(received.updates, excluded=self._probed, root=root)
+        observed = self._statistics.observe(
+            received.updates, excluded=self._probed, on_probation=self._on_probation, root=root
+        )
         observation = RoundObservation(
             federation=FEDERATION, round=received.round, clients=tuple(observed), left_out=self._left_out
         )
@@ -179,7 +182,7 @@ class EngineDefence:
         return self._outcome(step, held=advice.held)
 
     def _outcome(self, step: Vector | None, *, held: bool) -> Outcome:
-        known = {name: self._authority.known(name, FEDERATION) for name in self._setting.names}
+        known = {name: self._authority.known(name, FEDERATION) for name in self._names}
         excluded = frozenset(name for name, found in known.items() if found.band == Band.EXCLUDED.value)
         return Outcome(step, excluded, {name: found.record.trust for name, found in known.items()}, held)
 
@@ -198,10 +201,9 @@ def _advised(received: Received, advice: RoundAdvice) -> Vector | None:
 def _engine(reference: str) -> Callable[[Setting], Defence]:
     def make(setting: Setting) -> Defence:
         return EngineDefence(
-            setting,
             TrustSettings(
                 reference="root" if reference == "root" else "median", max_excluded_share=setting.max_excluded_share
-            ),
+            )
         )
 
     return make

@@ -42,7 +42,7 @@ class RoundResult(NamedTuple):
     Attributes:
         accuracy: Of the global model after it, on the test set, 0 to 1.
         backdoor: Which share of other digits with the trigger is taken for the backdoor's target.
-        excluded: Who is out after it.
+        excluded: Who is out after it; who has several names is told by the first.
         held: Whether the global model stayed because the round was not believed.
         trust: Client -> trust, where the defence has such a thing.
     """
@@ -76,8 +76,7 @@ class Federation:
         marked = triggered(digits.test.images[others])
         self._backdoored = Samples(marked, np.full(len(marked), BACKDOOR_TARGET))
         self._root = Client("root", scenario.clients, digits.root)
-        names = tuple(client.name for client in self.clients)
-        self._defence = DEFENCES[scenario.defence](Setting(names, len(self.attackers), scenario.max_excluded_share))
+        self._defence = DEFENCES[scenario.defence](Setting(len(self.attackers), scenario.max_excluded_share))
 
     def run(self) -> Iterator[RoundResult]:
         """Yield the result of each round, as it is over."""
@@ -85,7 +84,8 @@ class Federation:
             yield self._play(number)
 
     def _play(self, number: int) -> RoundResult:
-        outcome = self._defence.aggregate(self._received(Told(number, self.params, self._step)))
+        names = {_name_in(number, client): client.name for client in self.clients}
+        outcome = self._defence.aggregate(self._received(Told(number, self.params, self._step), names))
         if outcome.step is not None:
             self.params = self.params + outcome.step
             self._step = outcome.step
@@ -93,22 +93,26 @@ class Federation:
             number,
             accuracy(self.params, self._test),
             accuracy(self.params, self._backdoored),
-            outcome.excluded,
+            frozenset(names[name] for name in outcome.excluded),
             outcome.held,
-            outcome.trust,
+            {names[name]: trust for name, trust in outcome.trust.items()},
         )
 
-    def _received(self, told: Told) -> Received:
+    def _received(self, told: Told, names: Mapping[str, str]) -> Received:
         seed = self.scenario.seed
-        invited = set(self._defence.invite(told.round))
+        invited = {names[name] for name in self._defence.invite(told.round, list(names))}
         collusion = Collusion(told, [client for client in self.clients if client.attack], seed)
-        asked = [client for client in self.clients if client.name in invited]
+        asked = {_name_in(told.round, client): client for client in self.clients if client.name in invited}
         return Received(
             told.round,
-            {client.name: answer(told, client, self.clients, seed, collusion) for client in asked},
-            {client.name: len(client.samples.labels) for client in asked},
+            {name: answer(told, client, self.clients, seed, collusion) for name, client in asked.items()},
+            {name: len(client.samples.labels) for name, client in asked.items()},
             lambda: train(told.params, self._root, told.round, seed),
         )
+
+
+def _name_in(round_number: int, client: Client) -> str:
+    return client.attack.name_in(round_number, client.name) if client.attack else client.name
 
 
 def _clients(scenario: Scenario, shares: tuple[Samples, ...]) -> tuple[Client, ...]:

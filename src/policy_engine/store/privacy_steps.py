@@ -87,17 +87,19 @@ def decide(asked: Asked, known: Mapping[str, Known], context: Context) -> dict[s
     """Say for each client what is to be done.
 
     Raises:
-        ReservationError: Something else is reserved or spent for one of them in this round.
+        ReservationError: Something else is reserved for one of them in this round, or something is spent: who trains
+            that round once more spends once more, and has to reserve it for another round, or for none.
     """
     decided, faults = {}, []
     for place, (name, mine) in enumerate(known.items()):
         present = [each for each in mine.of_round if each.state_at(context.now) in (RESERVED, COMMITTED)]
         if not present:
             decided[name] = _decide_anew(asked, mine, context)
-        elif present[-1].spend == asked.spend:
+        elif present[-1].spend == asked.spend and present[-1].state == RESERVED:
             decided[name] = _decide_again(present[-1], mine, context)
         else:
-            detail = f"something else is {present[-1].state} for this client in round {asked.round}"
+            what = "this" if present[-1].spend == asked.spend else "something else"
+            detail = f"{what} is {present[-1].state} for this client in round {asked.round} already"
             faults.append(Diagnostic(pointer=f"/client_ids/{place}", detail=detail))
     if faults:
         raise ReservationError(faults)

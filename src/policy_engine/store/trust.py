@@ -183,7 +183,7 @@ class TrustStore:
             serialise(connection, briefly=True)
             if self._head(connection, federation) != head:
                 raise ConflictError("another entry came first")
-            same = {client: client for client in step.standings}
+            same = {client: client for client in (*step.standings, *step.overrides)}
             self._write(transaction, federation, head, entry, step, "", author, same)
             wake_others(connection, CHANNEL)
 

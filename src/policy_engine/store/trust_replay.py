@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -13,12 +13,12 @@ from policy_engine.model.errors import BusyError, ConflictError
 from policy_engine.store import schema
 from policy_engine.store.change import Transaction
 from policy_engine.store.trust import TrustStore
-from policy_engine.store.trust_rows import entry_of, standing_of
+from policy_engine.store.trust_rows import entry_of, find_overrides, standing_of
 from policy_engine.store.writer import Writer
 from policy_engine.trust.entry import RecalculationEntry, State, Step, advance
 from policy_engine.trust.memory import Head
-from policy_engine.trust.override import Override
-from policy_engine.trust.standing import Standing, trust_score
+from policy_engine.trust.override import Override, Overrides
+from policy_engine.trust.standing import NEW, Standing, trust_score
 
 _ENTRIES = 50
 _ROWS = 5000
@@ -157,17 +157,19 @@ class Replay:
                 if seq % _ENTRIES == 0:
                     self._progress(self._done, self._total)
             different = self._different(federation, reckoned.standings)
-            if not different:
+            decided = self._decided_otherwise(federation, reckoned.overrides)
+            if not different and not decided:
                 return 0
-            entry = RecalculationEntry(author=self._author, changed=len(different), at=time.time())
-            step = Step(different, {}, reckoned.last_round)
+            changed = len(different.keys() | decided.keys())
+            entry = RecalculationEntry(author=self._author, changed=changed, at=time.time())
+            step = Step(different, decided, reckoned.last_round)
             try:
                 self._store.append_stored(
                     federation, Head(reckoned.seq, reckoned.last_round), entry, step, self._author
                 )
             except ConflictError:
                 continue
-            return len(different)
+            return changed
         raise BusyError(f"new entries of federation `{federation}` keep coming; try again")
 
     def _different(self, federation: str, reckoned: Mapping[str, Standing]) -> dict[str, Standing]:
@@ -180,9 +182,24 @@ class Replay:
             for part in rows.partitions():
                 for row in part:
                     standing = reckoned.get(row.client)
-                    if standing == standing_of(row) and row.trust == trust_score(standing, settings):
-                        del different[row.client]
+                    wanted = standing or NEW  # of some, nothing was ever entered
+                    if wanted == standing_of(row) and row.trust == trust_score(wanted, settings):
+                        different.pop(row.client, None)
+                    else:
+                        different[row.client] = wanted
         return different
+
+    def _decided_otherwise(self, federation: str, reckoned: Overrides) -> Overrides:
+        """Return what was decided about clients of whom something else is on record."""
+        with self._store.database.read() as connection:
+            known = find_overrides(connection, self._store.tenant, federation)
+        names = known.keys() | {name for name, each in reckoned.items() if each}
+        wanted = {name: reckoned.get(name, ()) for name in names}
+        return {name: each for name, each in wanted.items() if _sorted(each) != _sorted(known.get(name, ()))}
+
+
+def _sorted(overrides: Sequence[Override]) -> list[Override]:
+    return sorted(overrides, key=lambda each: each.kind)
 
 
 class _Reckoned:
@@ -192,7 +209,7 @@ class _Reckoned:
         self._store = store
         self._federation = federation
         self._settings = store.settings(federation)
-        self._overrides: dict[str, tuple[Override, ...]] = {}
+        self.overrides: dict[str, tuple[Override, ...]] = {}
         self.standings: dict[str, Standing] = {}
         self.seq = 0
         self.last_round = 0
@@ -201,9 +218,9 @@ class _Reckoned:
         """Take what is there; yield after each entry."""
         while bodies := self._next():
             for seq, body in bodies:
-                step = advance(entry_of(body), State(self.standings, self._overrides, self.last_round), self._settings)
+                step = advance(entry_of(body), State(self.standings, self.overrides, self.last_round), self._settings)
                 self.standings.update(step.standings)
-                self._overrides.update(step.overrides)
+                self.overrides.update(step.overrides)
                 self.seq, self.last_round = seq, step.last_round
                 yield seq
 

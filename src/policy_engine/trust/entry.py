@@ -100,12 +100,14 @@ class Step(NamedTuple):
         overrides: Whose overrides changed, and what all of them are now.
         last_round: As in State, afterwards.
         advice: What to do with the updates, if it was a round.
+        absent: How many clients were left out of it because they are excluded.
     """
 
     standings: Mapping[str, Standing]
     overrides: Overrides
     last_round: int
     advice: RoundAdvice | None = None
+    absent: int = 0
 
 
 def clients_of(entry: Entry) -> tuple[str, ...]:
@@ -157,7 +159,7 @@ def _observed(entry: RoundEntry, state: State, settings: TrustSettings) -> Step:
         entry.observation, state.standings, settings, quarantined(overrides, at), fixed_scores(overrides, at)
     )
     decided = {name: with_override(overrides.get(name, ()), each) for name, each in entry.decided.items()}
-    return Step(closed.standings, decided, entry.observation.round, closed.advice)
+    return Step(closed.standings, decided, entry.observation.round, closed.advice, closed.absent)
 
 
 def with_override(overrides: tuple[Override, ...], added: Override) -> tuple[Override, ...]:

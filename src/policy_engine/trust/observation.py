@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from math import isfinite
 from typing import Annotated, TypeAlias
 
@@ -12,8 +13,11 @@ _COSINE_SLACK = 1e-6
 """How far beyond 1 rounding may take a cosine."""
 
 Name: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
-FederationName: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")]
-Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+_PATTERN = r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z"
+_FEDERATION = re.compile(_PATTERN)
+_MOST = 2**53
+FederationName: TypeAlias = Annotated[str, msgspec.Meta(pattern=_PATTERN)]
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
 
 
 def check_name(client_id: str) -> None:
@@ -80,16 +84,22 @@ class RoundObservation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """
 
     federation: FederationName
-    round: Annotated[int, msgspec.Meta(ge=1, le=2**53)]
+    round: Annotated[int, msgspec.Meta(ge=1, le=_MOST)]
     clients: Annotated[tuple[ClientUpdate, ...], msgspec.Meta(min_length=1, max_length=MAX_CLIENTS)]
     left_out: Annotated[tuple[Name, ...], msgspec.Meta(max_length=MAX_CLIENTS)] = ()
 
     def __post_init__(self) -> None:
-        """Check that no client is named twice.
+        """Check what the types do not say to who makes one in Python, and that no client is named twice.
 
         Raises:
-            ValueError: One is.
+            ValueError: One is; there is none; or the federation or the round is not one.
         """
+        if not _FEDERATION.match(self.federation):
+            raise ValueError("the name of the federation is not one")
+        if self.round.__class__ is not int or not 1 <= self.round <= _MOST:
+            raise ValueError("the round is not a whole number from 1 on")
+        if not 1 <= len(self.clients) <= MAX_CLIENTS or len(self.left_out) > MAX_CLIENTS:
+            raise ValueError(f"a round has 1 to {MAX_CLIENTS} clients")
         seen: set[str] = set()
         for name in (*(client.client_id for client in self.clients), *self.left_out):
             if name in seen:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Literal
 
 import msgspec
@@ -28,6 +29,19 @@ class Override(msgspec.Struct, frozen=True, kw_only=True):
     since: float
     trust: Share | None = None
     expires_at: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check what the types do not say to who makes one in Python.
+
+        Raises:
+            ValueError: The score is not from 0 to 1, is missing or too much, or a time is not finite.
+        """
+        if (self.trust is None) is not (self.kind == "quarantine"):
+            raise ValueError("an override of kind `trust` sets a score, and a quarantine does not")
+        if self.trust is not None and not 0 <= self.trust <= 1:
+            raise ValueError(f"the trust that is set ({self.trust}) is not from 0 to 1")
+        if not isfinite(self.since) or (self.expires_at is not None and not isfinite(self.expires_at)):
+            raise ValueError("a time is not finite")
 
     def holds(self, at: float) -> bool:
         """Whether it holds at a time."""

@@ -17,7 +17,16 @@ import msgspec
 from policy_engine.trust.advice import ClientAdvice, RoundAdvice
 from policy_engine.trust.observation import ClientUpdate, RoundObservation
 from policy_engine.trust.settings import TrustSettings
-from policy_engine.trust.standing import CHANGE_WINDOW, NEW, Band, Standing, Usual, band_of, trust_score
+from policy_engine.trust.standing import (
+    CHANGE_WINDOW,
+    NEW,
+    Band,
+    Standing,
+    Usual,
+    band_of,
+    is_on_probation,
+    trust_score,
+)
 
 REJECT_BELOW = 0.2
 """An update of less quality is not aggregated."""
@@ -50,14 +59,16 @@ class Closed(NamedTuple):
     Attributes:
         standings: Of each client of the round, from now on.
         advice: What to do with each one's update.
+        absent: How many clients were left out of the round because they are excluded.
     """
 
     standings: dict[str, Standing]
     advice: RoundAdvice
+    absent: int
 
 
 class _Cohort(NamedTuple):
-    """What updates of a round are measured by, all from clients that were not excluded before it.
+    """What updates of a round are measured by, all from clients that count (`counted`).
 
     Attributes:
         norm: The median norm.
@@ -89,7 +100,7 @@ def close_round(
         fixed: Trust that a person has set.
     """
     before = {update.client_id: standings.get(update.client_id, NEW) for update in observation.clients}
-    cohort = _cohort(observation.clients, before, quarantined)
+    cohort = _cohort(observation.clients, before, settings, quarantined, fixed)
     after: dict[str, Standing] = {}
     advice: list[ClientAdvice] = []
     for update in observation.clients:
@@ -97,58 +108,87 @@ def close_round(
         quality, fault = _quality(update, cohort) if cohort and update.answered else (None, "")
         after[name] = _moved(before[name], update, cohort, quality, fault, observation.round, settings, fixed)
         advice.append(_advice(after[name], update, cohort, quality, fault, name in quarantined, settings))
-    excluded, refused = _shares(advice, observation.left_out, standings, quarantined)
-    return Closed(
-        after,
-        RoundAdvice(
-            federation=observation.federation,
-            round=observation.round,
-            held=refused > settings.max_excluded_share,
-            excluded_share=excluded,
-            refused_share=refused,
-            clients=advice,
-        ),
+    absent = sum(
+        name not in quarantined and _is_excluded(name, standings.get(name, NEW), settings, fixed)
+        for name in observation.left_out
+    )
+    return Closed(after, advised(observation.federation, observation.round, advice, absent, settings), absent)
+
+
+def advised(
+    federation: str, round_number: int, clients: Sequence[ClientAdvice], absent: int, settings: TrustSettings
+) -> RoundAdvice:
+    """Return the advice on a round, which is held when too many of those that would take part count nothing.
+
+    That is what tells in time that the reference is captured: updates are refused rounds before trust has fallen so far
+    that their clients are excluded.
+
+    Args:
+        federation: Which.
+        round_number: Its round.
+        clients: What to do with each update.
+        absent: How many clients were left out of the round because they are excluded.
+        settings: Of the federation.
+    """
+    everybody = len(clients) + absent
+    refused = (absent + sum(each.band is Band.EXCLUDED or _is_rejected(each) for each in clients)) / everybody
+    return RoundAdvice(
+        federation=federation,
+        round=round_number,
+        held=refused > settings.max_excluded_share,
+        excluded_share=(absent + sum(each.band is Band.EXCLUDED for each in clients)) / everybody,
+        refused_share=refused,
+        clients=list(clients),
     )
 
 
-def _shares(
-    advice: Sequence[ClientAdvice],
-    left_out: Sequence[str],
-    standings: Mapping[str, Standing],
-    quarantined: Collection[str],
-) -> tuple[float, float]:
-    """Return which share of all that would take part, were nobody excluded, is excluded, and which counts nothing.
-
-    The second is what tells that the reference is captured in time: updates are refused rounds before trust has fallen
-    so far that their clients are excluded.
-    """
-    out = [name for name in left_out if name not in quarantined]
-    absent = sum(standings.get(name, NEW).excluded_in is not None for name in out)
-    excluded = absent + sum(each.band is Band.EXCLUDED for each in advice)
-    refused = absent + sum(each.band is Band.EXCLUDED or _is_rejected(each) for each in advice)
-    everybody = len(advice) + absent
-    return excluded / everybody, refused / everybody
-
-
 def _is_rejected(advice: ClientAdvice) -> bool:
-    return advice.quality is not None and not advice.accept and advice.band is not Band.QUARANTINED
+    in_quarantine = advice.band is Band.QUARANTINED or bool(advice.quarantined_by)
+    return advice.quality is not None and not advice.accept and not in_quarantine
+
+
+def _is_excluded(name: str, standing: Standing, settings: TrustSettings, fixed: Mapping[str, float]) -> bool:
+    return band_of(fixed.get(name, trust_score(standing, settings)), settings) is Band.EXCLUDED
 
 
 # What the round is measured by
 
 
+def counted(names: Sequence[str], excluded: Collection[str], on_probation: Collection[str]) -> list[str]:
+    """Return whose updates are what others are measured by.
+
+    Those of clients on probation are not, or whoever is excluded would come back under a new name and turn the measure.
+    They are while they are in the majority, as in the first rounds; and where all are excluded, all of them count.
+
+    Args:
+        names: Who sent an update.
+        excluded: Who is excluded, or in quarantine.
+        on_probation: Who is new.
+    """
+    left = [name for name in names if name not in excluded]
+    established = [name for name in left if name not in on_probation]
+    if 2 * len(established) >= len(left):
+        left = established
+    return left or list(names)
+
+
 def _cohort(
-    updates: Sequence[ClientUpdate], before: Mapping[str, Standing], quarantined: Collection[str]
+    updates: Sequence[ClientUpdate],
+    before: Mapping[str, Standing],
+    settings: TrustSettings,
+    quarantined: Collection[str],
+    fixed: Mapping[str, float],
 ) -> _Cohort | None:
-    """Return what updates are measured by, None when no update came; where all are excluded, all of them count."""
-    came = [update for update in updates if update.answered]
-    out = {name for name, standing in before.items() if standing.excluded_in is not None} | set(quarantined)
-    counted = [update for update in came if update.client_id not in out] or came
-    if not counted:
+    """Return what updates are measured by, None when no update came."""
+    came = {update.client_id: update for update in updates if update.answered}
+    excluded = {name for name in came if name in quarantined or _is_excluded(name, before[name], settings, fixed)}
+    on_probation = {name for name in came if is_on_probation(before[name], settings)}
+    measure = [came[name] for name in counted(list(came), excluded, on_probation)]
+    if not measure:
         return None
-    norm = median(_norm(update) for update in counted)
-    cosines = [_cosine(update) for update in counted]
-    ratios = [log(_ratio(update, norm)) for update in counted]
+    norm = median(_norm(update) for update in measure)
+    cosines = [_cosine(update) for update in measure]
+    ratios = [log(_ratio(update, norm)) for update in measure]
     return _Cohort(
         norm=norm,
         top=max(_quantile([min(cosine, _TOP_AT_MOST) for cosine in cosines], _TOP_QUANTILE), _TOP_AT_LEAST),

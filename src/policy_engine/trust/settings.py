@@ -28,6 +28,9 @@ class Weights(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Raises:
             ValueError: It is not 1.
         """
+        for name in self.__struct_fields__:
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"the weight of `{name}` ({getattr(self, name)}) is not from 0 to 1")
         total = self.participation + self.update_quality + self.behavioral_consistency + self.compliance
         if not isclose(total, 1.0, abs_tol=1e-9):
             raise ValueError(f"the weights of the factors add up to {total:.6g}, not to 1")
@@ -62,11 +65,16 @@ class TrustSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     probation_weight: Share = 0.5
 
     def __post_init__(self) -> None:
-        """Check the order of the thresholds.
+        """Check the order of the thresholds, and the ranges for who makes one in Python.
 
         Raises:
-            ValueError: They are in the wrong order.
+            ValueError: They are in the wrong order, or a number is out of its range.
         """
+        for name in ("exclude_below", "reduce_below", "reduced_weight", "max_excluded_share", "probation_weight"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"`{name}` ({getattr(self, name)}) is not from 0 to 1")
+        if self.probe_every < 1 or self.probation_rounds < 0:
+            raise ValueError("`probe_every` is below 1, or `probation_rounds` below 0")
         if self.exclude_below > self.reduce_below:
             raise ValueError(
                 f"`exclude_below` ({self.exclude_below}) is above `reduce_below` ({self.reduce_below}): nobody would be"

@@ -79,11 +79,6 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
         """What the weighted sum of the factors is multiplied by."""
         return min(1.0, self.update_quality / FULL_QUALITY)
 
-    @property
-    def change(self) -> float:
-        """How much trust was won over the last rounds: negative when it was lost."""
-        return self.recent[-1] - self.recent[0] if self.recent else 0.0
-
 
 NEW = Standing()
 
@@ -111,7 +106,26 @@ def band_of(trust: float, settings: TrustSettings) -> Band:
     return Band.REDUCED if trust < settings.reduce_below else Band.TRUSTED
 
 
+def change_of(standing: Standing, trust: float, settings: TrustSettings) -> float:
+    """Return how much trust was won over the last rounds and since: negative when it was lost.
+
+    Args:
+        standing: Of the client.
+        trust: What its trust is now.
+        settings: Of the federation.
+    """
+    return trust - (standing.recent[0] if standing.recent else trust_score(NEW, settings))
+
+
+def is_on_probation(standing: Standing, settings: TrustSettings) -> bool:
+    """Whether a client has yet to show what its updates are worth."""
+    return standing.answered < settings.probation_rounds
+
+
 def is_probed(standing: Standing, round_number: int, settings: TrustSettings) -> bool:
-    """Whether an excluded client is asked for an update in a round, to earn trust back."""
-    since = standing.excluded_in
-    return since is not None and round_number > since and (round_number - since) % settings.probe_every == 0
+    """Whether an excluded client is asked for an update in a round, to earn trust back.
+
+    Who is excluded by what a person or the settings say, and by no round, is asked as if that were so from the start.
+    """
+    since = standing.excluded_in or 0
+    return round_number > since and (round_number - since) % settings.probe_every == 0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from policy_engine.trust.observation import ClientUpdate
+from policy_engine.trust.round import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,13 +34,19 @@ class RoundStatistics:
         self._previous: Vector | None = None
 
     def observe(
-        self, updates: Mapping[str, Any], *, excluded: Collection[str] = (), root: Any | None = None
+        self,
+        updates: Mapping[str, Any],
+        *,
+        excluded: Collection[str] = (),
+        on_probation: Collection[str] = (),
+        root: Any | None = None,
     ) -> list[ClientUpdate]:
         """Return the statistics of one round's updates.
 
         Args:
             updates: Client -> its update (the new weights less the old ones), all of one shape (parameters,).
-            excluded: Whose updates the reference is not made from.
+            excluded: Whose updates the reference is not made from: those that a selection probes.
+            on_probation: Who is new, as a selection says: the reference is made from the others, if they are enough.
             root: The update that a clean root set gives; without it the coordinate-wise median is the reference.
 
         Raises:
@@ -50,8 +57,9 @@ class RoundStatistics:
         stacked = np.stack([_vector(update) for update in updates.values()])
         if not np.isfinite(stacked).all():
             raise ValueError("an update has a number that is not finite: it counts as no answer")
-        counted = [number for number, name in enumerate(updates) if name not in excluded] or list(range(len(updates)))
-        base = np.median(stacked[counted], axis=0) if root is None else _vector(root)
+        measure = set(counted(list(updates), excluded, on_probation))
+        rows = [number for number, name in enumerate(updates) if name in measure]
+        base = np.median(stacked[rows], axis=0) if root is None else _vector(root)
         reference = _unit(base) if self._momentum is None else _unit(base) + _unit(self._momentum)
         norms = np.linalg.norm(stacked, axis=1)
         units = stacked / np.where(norms > 0, norms, 1.0)[:, None]

@@ -291,7 +291,10 @@ class PolicyStrategy(Strategy):  # type: ignore[misc]  # Flower is not there whe
         updates = {name: answers[name].update for name in this.nodes.values() if name in answers}
         root = self._root(this) if updates else None
         known = {
-            each.client_id: each for each in self._statistics.observe(updates, excluded=this.invited.probed, root=root)
+            each.client_id: each
+            for each in self._statistics.observe(
+                updates, excluded=this.invited.probed, on_probation=this.invited.on_probation, root=root
+            )
         }
         for name in this.nodes.values():
             if name in known:
