@@ -1,0 +1,49 @@
+"""Bundles to test with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from policy_engine.bundle.archive import Bundle
+from policy_engine.bundle.build import build, sign
+from policy_engine.bundle.verify import Trust
+from policy_engine.signing import SigningKey, new_key
+
+NOW = datetime(2030, 6, 1, 12, tzinfo=UTC)
+ANN, BEN, EVE = new_key(), new_key(), new_key()
+NAME = "policies"
+
+
+def policies(port: int = 80, **more: Any) -> bytes:
+    """A policy file that allows one port."""
+    rule = {"action": "allow", "description": "web", "match": {"protocol": "tcp", "dst_port": port}}
+    web = {"name": "web", "type": "network_security", "rules": [rule], **more}
+    return json.dumps({"version": 1, "policies": {"web": web}}, indent=1).encode()
+
+
+def bundle(
+    *signers: SigningKey,
+    files: Mapping[str, bytes] | None = None,
+    name: str = NAME,
+    version: int = 1,
+    now: datetime = NOW,
+    days: float = 30,
+) -> Bundle:
+    """A bundle that was signed by keys."""
+    made = build(
+        {"policies.json": policies()} if files is None else files,
+        name=name,
+        version=version,
+        created=now,
+        expires=now + timedelta(days=days),
+    )
+    for key in signers:
+        made = sign(made, key)
+    return made
+
+
+def trusting(*keys: SigningKey, threshold: int = 1, name: str | None = NAME) -> Trust:
+    return Trust(keys=tuple(key.public for key in keys), threshold=threshold, name=name)
