@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -99,6 +100,19 @@ def read_public_key(path: Path) -> PublicKey:
     if not isinstance(key, Ed25519PublicKey):
         raise StateError(f"`{path}` is not an Ed25519 key")
     return PublicKey.of(key.public_bytes(Encoding.Raw, PublicFormat.Raw))
+
+
+def write_new(path: Path, content: bytes, mode: int) -> None:
+    """Write a key to a file that is not there yet.
+
+    Raises:
+        OSError: It is there, or cannot be written.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def pre_auth_encoding(payload_type: str, payload: bytes) -> bytes:

@@ -7,7 +7,7 @@ from pathlib import Path
 from secrets import token_hex
 
 from policy_engine.model.errors import StateError
-from policy_engine.signing import PublicKey, SigningKey, new_key, read_private_key, read_public_key
+from policy_engine.signing import PublicKey, SigningKey, new_key, read_private_key, read_public_key, write_new
 
 PRIVATE = "audit.pem"
 _PUBLIC = "audit-{}.pub.pem"
@@ -75,11 +75,7 @@ class KeyDirectory:
         public = self.directory / _PUBLIC.format(key.public.key_id)
         public.write_bytes(key.public.pem())
         draft = self.directory / f".{PRIVATE}.{token_hex(8)}"
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(key.pem())
-            file.flush()
-            os.fsync(file.fileno())
+        write_new(draft, key.pem(), 0o600)
         if replace:
             draft.replace(self.directory / PRIVATE)
             return
