@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple, Protocol
 from urllib.parse import SplitResult, urlsplit
@@ -16,6 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 from policy_engine.bundle.archive import MAX_BYTES, Bundle, pack
 from policy_engine.bundle.envelope import read_envelope
 from policy_engine.bundle.manifest import MAX_FILES
+from policy_engine.bundle.place import SCHEMES
 from policy_engine.bundle.refusal import BundleError
 from policy_engine.bundle.strict import load
 from policy_engine.model.errors import BundleUnavailableError
@@ -26,11 +26,14 @@ MANIFEST_FILE = "manifest.dsse.json"
 _TIMEOUT_SECONDS = 3.0
 _DEADLINE_SECONDS = 8.0
 _CHUNK = 1 << 16
-_SCHEMES = ("https://", "http://")
 
 
 class BundleSource(Protocol):
     """Gives the bundle that there is."""
+
+    @property
+    def place(self) -> str:
+        """Where that is, for people."""
 
     def fetch(self) -> bytes | None:
         """Return the bundle, None if it is the one that was returned last.
@@ -54,31 +57,14 @@ def make_source(place: str, ca_file: str = "") -> BundleSource:
     Raises:
         BundleUnavailableError: The authorities cannot be read.
     """
-    return UrlSource(place, ca_file) if place.startswith(_SCHEMES) else PathSource(Path(place))
-
-
-def check_place(place: str) -> str | None:
-    """Return what is wrong with a path or a URL as the place of bundles, None if nothing is."""
-    if "://" not in place:
-        return None
-    try:
-        url = urlsplit(place)
-        port_is_wrong = url.port == 0
-    except ValueError:
-        return "it is not a URL"
-    if not place.startswith(_SCHEMES) or not url.hostname or port_is_wrong:
-        return "it is neither a path nor a URL such as `https://policies.example/bundle`"
-    if url.username is not None or url.password is not None:
-        return "a URL with a name or a password in it would be shown in logs"
-    if url.scheme == "http" and not _is_loopback(url.hostname):
-        return "bundles are pulled over `https`, or from this machine itself"
-    return None
+    return UrlSource(place, ca_file) if place.startswith(SCHEMES) else PathSource(Path(place))
 
 
 class PathSource:
     """A bundle in a file, or in a directory."""
 
     def __init__(self, path: Path) -> None:
+        self.place = str(path)
         self._path = path
         self._last: bytes | None = None
 
@@ -110,7 +96,7 @@ class UrlSource:
     """A bundle on a web server; it is asked for with the entity tag of the last one."""
 
     def __init__(self, url: str, ca_file: str) -> None:
-        self._text = url
+        self.place = url
         self._url: SplitResult = urlsplit(url)
         self._tag: str | None = None
         self._last: bytes | None = None
@@ -127,15 +113,15 @@ class UrlSource:
         try:
             answer = self._ask(connection, time.monotonic() + _DEADLINE_SECONDS)
         except TimeoutError as error:
-            raise BundleUnavailableError(self._text, "the server does not answer in time") from error
+            raise BundleUnavailableError(self.place, "the server does not answer in time") from error
         except (OSError, HTTPException, ValueError) as error:
-            raise BundleUnavailableError(self._text, str(error) or type(error).__name__) from error
+            raise BundleUnavailableError(self.place, str(error) or type(error).__name__) from error
         finally:
             connection.close()
         if answer.status == HTTPStatus.NOT_MODIFIED and self._tag is not None:
             return None
         if answer.status != HTTPStatus.OK:
-            raise BundleUnavailableError(self._text, f"the server answers {answer.status}")
+            raise BundleUnavailableError(self.place, f"the server answers {answer.status}")
         self._tag = answer.tag
         if answer.content == self._last:
             return None
@@ -242,12 +228,3 @@ def _chunks(response: HTTPResponse, deadline: float) -> Iterator[bytes]:
             raise ValueError(f"the answer is longer than {MAX_BYTES} bytes")
         if time.monotonic() > deadline:
             raise TimeoutError
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
