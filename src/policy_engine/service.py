@@ -419,11 +419,12 @@ def load_policies(settings: Settings, store: Store) -> PolicySet:
         BundleError, BundleUnavailableError: There is no bundle that is to be believed.
         InvalidPolicyError: The file cannot be accepted.
         OSError: It cannot be read.
-        StateError: The store cannot be read, or what it holds cannot be used by this version.
+        StateError: The store or a key cannot be read, or what it holds cannot be used by this version.
     """
+    trust, source = bundle_trust(settings), _bundle_source(settings)
     if store.revisions.head() is None:
         if _is_signed(settings):
-            return _first_bundle(settings, store)
+            return _first_bundle(settings, store, trust, source)
         return parse_document(settings.policy_path.read_bytes()).policy_set
     head, policy_set = read_stored(store.revisions)
     check_digest(head, digest(policy_set))
@@ -449,14 +450,13 @@ def _bundle_source(settings: Settings) -> BundleSource | None:
     return make_source(settings.bundle_source, settings.bundle_ca_file) if settings.bundle_source else None
 
 
-def _first_bundle(settings: Settings, store: Store) -> PolicySet:
-    source = _bundle_source(settings)
+def _first_bundle(settings: Settings, store: Store, trust: Trust, source: BundleSource | None) -> PolicySet:
     if source is None:
         raise StateError("there are no signed policies yet, and no `bundle_source` to get them from")
     bundle = unpack(source.fetch() or b"")
     known = store.bundles.accepted(settings.bundle_name)
     last = None if known is None else Last(known.version, known.digest)
-    return usable(verify(bundle, bundle_trust(settings), now=datetime.now(UTC), last=last)).document.policy_set
+    return usable(verify(bundle, trust, now=datetime.now(UTC), last=last)).document.policy_set
 
 
 def _import_lock(database: Database) -> Path | None:

@@ -128,6 +128,12 @@ def test_what_is_no_bundle(content: bytes) -> None:
     assert refused(content) in {"malformed", "unsigned"}
 
 
+def test_a_refusal_does_not_repeat_all_of_a_long_bundle() -> None:
+    with pytest.raises(BundleError) as caught:
+        unpack(b'{"' + b"x" * 1_000_000 + b'":1}')
+    assert len(str(caught.value)) < 1000
+
+
 def test_texts_only() -> None:
     with pytest.raises(BundleError, match=r"`functions/x.py` is not UTF-8 text"):
         pack(Bundle(files={"functions/x.py": b"\xff"}))

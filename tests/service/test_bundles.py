@@ -15,6 +15,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -26,6 +27,7 @@ from tests.service.running import eventually
 from policy_engine.activation import Cause
 from policy_engine.bundle.archive import pack
 from policy_engine.bundle.refusal import BundleError
+from policy_engine.cli.policies import import_policies
 from policy_engine.config import Settings, load_settings
 from policy_engine.model.errors import (
     BundleUnavailableError,
@@ -34,6 +36,9 @@ from policy_engine.model.errors import (
     UnsignedChangeError,
 )
 from policy_engine.service import PolicyService
+from policy_engine.store.backup import back_up, restore
+from policy_engine.store.database import Database
+from policy_engine.store.keys import KeyDirectory
 
 BY = Cause(author="ann")
 DAY = timedelta(days=1)
@@ -237,6 +242,46 @@ def test_an_old_bundle_is_refused_after_a_restart_and_after_a_rollback(place: Pl
         service = place.service()
     service.bundles.take(made(3, 443), cause=BY)
     assert allows(service, 443)
+
+
+def test_an_old_bundle_is_refused_after_a_restore(place: Place) -> None:
+    service = place.service()
+    options = service.settings.store_options
+    backup = place.directory / "backup.db"
+    back_up(service.store.database, backup, lambda _done, _total: None)
+    service.bundles.take(made(2, 443), cause=BY)
+    place.stop()
+    database = Database(options.url)
+    try:
+        keys = KeyDirectory(service.settings.key_path)
+        restore(
+            database, options.tenant, backup, keys, author="ann", replace=False, progress=lambda _done, _total: None
+        )
+    finally:
+        database.close()
+    service = place.service()
+    assert allows(service, 80)
+    for old in (made(1, 22), made(2, 22)):
+        with pytest.raises(BundleError, match="replayed"):
+            service.bundles.take(old, cause=BY)
+    service.bundles.take(made(3, 443), cause=BY)
+    assert allows(service, 443)
+
+
+def test_an_import_is_refused_where_signatures_are_required(place: Place) -> None:
+    service = place.service()
+    before = service.revision
+    file = place.directory / "policies.json"
+    file.write_bytes(policies(22))
+    variables = {
+        "POLICY_DATA_DIR": str(place.directory / "data"),
+        "POLICY_BUNDLE_KEYS": place.keys[0],
+        "POLICY_REQUIRE_SIGNATURES": "1",
+    }
+    result = CliRunner(env=variables).invoke(import_policies, [str(file)])
+    assert (result.exit_code, "require_signatures" in result.stderr) == (2, True)
+    assert not service._activation.catch_up()
+    assert service.revision is before
 
 
 def test_the_same_bundle_again_changes_nothing(place: Place) -> None:

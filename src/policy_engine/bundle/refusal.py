@@ -27,6 +27,9 @@ REFUSALS: dict[str, str] = {
 """Every code and what it means."""
 
 
+MAX_DETAIL = 500
+
+
 class BundleError(PolicyEngineError, ValueError):
     """A bundle is refused; nothing of it is used.
 
@@ -37,6 +40,8 @@ class BundleError(PolicyEngineError, ValueError):
     """
 
     def __init__(self, code: str, detail: str, errors: Sequence[Diagnostic] = ()) -> None:
+        if len(detail) > MAX_DETAIL:  # it may quote what nobody has signed
+            detail = f"{detail[:MAX_DETAIL]}..."
         super().__init__(f"the bundle is refused ({code}): {detail}")
         self.code = code
         self.detail = detail

@@ -133,7 +133,7 @@ def restore(
     """Replace everything in a store by a backup, all or nothing, while services may be running on it.
 
     What was recorded since the backup is gone. The policies come into force as a new revision, so that numbers rise.
-    Clients that were erased since stay erased.
+    Clients that were erased since stay erased, and no bundle older than the last that was accepted comes back.
 
     Args:
         database: The database of the store; one that is new is made.
