@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 import ssl
-import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from pathlib import Path
+from threading import Event, Timer
 from typing import NamedTuple, Protocol
 from urllib.parse import SplitResult, urlsplit
 
@@ -111,7 +113,9 @@ class UrlSource:
         """Return the bundle as `BundleSource` says; redirects are not followed."""
         connection = self._connection()
         try:
-            answer = self._ask(connection, time.monotonic() + _DEADLINE_SECONDS)
+            connection.connect()
+            with _cut_off(connection.sock):
+                answer = self._ask(connection)
         except TimeoutError as error:
             raise BundleUnavailableError(self.place, "the server does not answer in time") from error
         except (OSError, HTTPException, ValueError) as error:
@@ -132,12 +136,14 @@ class UrlSource:
         """Return the bundle again."""
         self._tag = self._last = None
 
-    def _ask(self, connection: HTTPConnection, deadline: float) -> _Answer:
+    def _ask(self, connection: HTTPConnection) -> _Answer:
         connection.request("GET", self._path(), headers=self._headers())
         response = connection.getresponse()
         if response.status != HTTPStatus.OK:
             return _Answer(response.status)
-        content = b"".join(_chunks(response, deadline))
+        if response.length is None and not response.chunked:
+            raise ValueError("the server does not say how long the bundle is")
+        content = b"".join(_chunks(response))
         if response.length:
             raise ValueError("the answer ends before its length")
         return _Answer(response.status, content, response.headers.get("ETag"))
@@ -219,12 +225,35 @@ def _read(path: Path) -> bytes:
         return file.read(MAX_BYTES + 1)
 
 
-def _chunks(response: HTTPResponse, deadline: float) -> Iterator[bytes]:
+@contextmanager
+def _cut_off(connected: socket.socket) -> Iterator[None]:
+    """End a conversation that takes too long: time-outs of a socket are for each byte, and a server may send slowly.
+
+    Raises:
+        TimeoutError: It did; what was received is not whole, even where it looks so.
+    """
+    late = Event()
+
+    def cut() -> None:
+        late.set()
+        with suppress(OSError):  # it has ended
+            connected.shutdown(socket.SHUT_RDWR)
+
+    timer = Timer(_DEADLINE_SECONDS, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        if late.is_set():
+            raise TimeoutError
+
+
+def _chunks(response: HTTPResponse) -> Iterator[bytes]:
     size = 0
     while chunk := response.read1(_CHUNK):
         yield chunk
         size += len(chunk)
         if size > MAX_BYTES:
             raise ValueError(f"the answer is longer than {MAX_BYTES} bytes")
-        if time.monotonic() > deadline:
-            raise TimeoutError

@@ -6,12 +6,13 @@ import json
 import os
 import ssl
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
-from threading import Thread
+from socketserver import BaseRequestHandler, ThreadingTCPServer
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from tests.service.running import eventually
 from policy_engine.activation import Cause
 from policy_engine.bundle.archive import pack
 from policy_engine.bundle.refusal import BundleError
+from policy_engine.bundle_source import make_source
 from policy_engine.cli.policies import import_policies
 from policy_engine.config import Settings, load_settings
 from policy_engine.model.errors import (
@@ -535,6 +537,67 @@ def test_a_server_in_trouble_leaves_the_last_good_bundle(place: Place, change: d
         assert allows(service, 443)
         assert not service.troubles.all()
         assert not told(service, "BUNDLE_REFUSED")
+
+
+@pytest.mark.parametrize("sent", [b"H", b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n"])
+@pytest.mark.parametrize("secured", [False, True])
+def test_a_server_that_sends_slowly_is_cut_off(
+    place: Place, monkeypatch: pytest.MonkeyPatch, sent: bytes, *, secured: bool
+) -> None:
+    """Each byte comes in time, but there is no end of them."""
+    monkeypatch.setattr("policy_engine.bundle_source._DEADLINE_SECONDS", 0.3)
+    ca, context = authority(place.directory)
+    ended = Event()
+
+    class Slow(BaseRequestHandler):
+        def handle(self) -> None:
+            with suppress(OSError):
+                self.request.sendall(sent)
+                while not ended.wait(0.02):
+                    self.request.sendall(b"x")
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Slow) as server:
+        if secured:
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        try:
+            url = f"{'https' if secured else 'http'}://127.0.0.1:{server.server_address[1]}/b"
+            with pytest.raises(BundleUnavailableError, match="in time"):
+                make_source(url, str(ca)).fetch()
+        finally:
+            ended.set()
+            server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"", "closed connection"),
+        (b"nonsense\r\n\r\n", "nonsense"),
+        (b"HTTP/1.1 200 OK\r\n\r\n{}", "how long"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{}", "ends before"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{}", "IncompleteRead"),
+        (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n", "more than 100 headers"),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n", "more than 65536 bytes"),
+        (b"HTTP/1.1 304 Not Modified\r\n\r\n", "304"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 20000000\r\n\r\n" + b" " * 20_000_000, "longer than"),
+    ],
+    ids=lambda value: repr(value[:60]),
+)
+def test_what_a_server_may_say_instead(answer: bytes, said: str) -> None:
+    class Once(BaseRequestHandler):
+        def handle(self) -> None:
+            with suppress(OSError):
+                self.request.recv(10_000)
+                self.request.sendall(answer)
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Once) as server:
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        try:
+            with pytest.raises(BundleUnavailableError, match=said):
+                make_source(f"http://127.0.0.1:{server.server_address[1]}/b").fetch()
+        finally:
+            server.shutdown()
 
 
 def test_a_server_that_is_gone(place: Place) -> None:
