@@ -202,7 +202,9 @@ def test_policies_that_cannot_be_used_are_not_built() -> None:
 @pytest.mark.parametrize(
     "path", ["", "x", "../policies.json", "/etc/passwd", "functions/", "functions/../x.py", "a/b.py"]
 )
-@pytest.mark.parametrize("other", ["functions/.x.py", "functions/a/b.py", "functions/x.sh", "functions/x.py\n"])
+@pytest.mark.parametrize(
+    "other", ["functions/.x.py", "functions/a/b.py", "functions/x.sh", "functions/_x.py", "functions/x.py\n"]
+)
 def test_a_bundle_holds_policies_and_functions_only(path: str, other: str) -> None:
     for wrong in (path, other):
         with pytest.raises(BundleError) as caught:

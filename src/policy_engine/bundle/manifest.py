@@ -19,7 +19,7 @@ MAX_FILES = 1000
 MAX_VERSION = 2**53 - 1
 _WHAT = "the manifest"
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
-_FUNCTION = re.compile(r"functions/[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\.(?:json|py)", re.ASCII)
+_FUNCTION = re.compile(r"functions/[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.(?:json|py)", re.ASCII)
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")]
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]

@@ -77,7 +77,7 @@ class BundleStore:
         return None if body is None else _decode(bytes(body))
 
     def remember(self, transaction: Transaction, accepted: Accepted) -> None:
-        """Note, in a transaction with one position to spare, that a bundle is accepted, and tell of it.
+        """Note, in a transaction that appends one entry, that a bundle is accepted, and tell of it.
 
         Raises:
             SupersededError: Another one was accepted first.
@@ -116,17 +116,19 @@ class BundleStore:
         Raises:
             BusyError, StoreUnavailableError: As `Writer.transact`.
         """
-        table = schema.bundle
 
         def apply(transaction: Transaction) -> bool:
             connection = transaction.connection
             serialise(connection, briefly=True)
-            if connection.execute(select(table.c.refused).where(*self._key(name))).scalar() == stamp:
+            if self._refused(connection, name) == stamp:
                 return False
             self._write(connection, name, refused=stamp)
             transaction.event("BUNDLE_REFUSED", details)
             return True
 
+        with self._database.read() as connection:
+            if self._refused(connection, name) == stamp:
+                return False
         return self._writer.transact(apply, 1)
 
     def _key(self, name: str) -> tuple[Any, Any]:
@@ -134,6 +136,9 @@ class BundleStore:
 
     def _version(self, connection: Connection, name: str) -> int:
         return connection.execute(select(schema.bundle.c.version).where(*self._key(name))).scalar() or 0
+
+    def _refused(self, connection: Connection, name: str) -> str | None:
+        return connection.execute(select(schema.bundle.c.refused).where(*self._key(name))).scalar()
 
     def _write(self, connection: Connection, name: str, **values: Any) -> None:
         table = schema.bundle

@@ -222,7 +222,7 @@ class RevisionStore(RevisionReader):
             documents: Kind and name -> stored document, None where it is deleted.
             events: Types and details.
             imported: The path and the fingerprint of the file it comes from.
-            beside: Called with the transaction and the number: what else it does, with one position to spare.
+            beside: Called with the transaction and the number: what else it does; it appends one entry.
 
         Raises:
             ConflictError: The parent is not the newest revision any more, or somebody else imported the same.
@@ -254,7 +254,7 @@ class RevisionStore(RevisionReader):
                 transaction.event(event_type, details)
             announce(connection, revision.number)
 
-        self._writer.transact(apply, len(events) + 2)
+        self._writer.transact(apply, len(events) + (1 if beside is None else 2))
 
     def remember_import(self, path: str, fingerprint: str, number: int) -> None:
         """Note that a policy file holds what a revision holds.
