@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import RLock
 from typing import Any
@@ -11,9 +11,16 @@ from typing import Any
 import msgspec
 
 from policy_engine.language.document import LANGUAGE_VERSION, build_policy_set, read_document
-from policy_engine.model.errors import BusyError, InvalidPolicyError, StateError, StoreUnavailableError
+from policy_engine.model.errors import (
+    BusyError,
+    InvalidPolicyError,
+    StateError,
+    StoreUnavailableError,
+    UnsignedChangeError,
+)
 from policy_engine.model.policy import Policy, PolicySet
 from policy_engine.pdp import PolicyEngine, Revision
+from policy_engine.store.change import Transaction
 from policy_engine.store.revisions import Documents, Head, RevisionStore, make_parts
 from policy_engine.store.revisions import Revision as StoredRevision
 from policy_engine.troubles import Troubles
@@ -26,7 +33,7 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True):
     """Who changes something, and why.
 
     Attributes:
-        source: What kind of change it is: "api", "file", "import", "rollback" or "restore".
+        source: What kind of change it is: "api", "file", "import", "bundle", "rollback" or "restore".
     """
 
     author: str
@@ -37,11 +44,22 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True):
 class Activation:
     """What is in force in this process, and how that changes; every change is a revision of the store."""
 
-    def __init__(self, revisions: RevisionStore, engine: PolicyEngine, troubles: Troubles) -> None:
+    def __init__(
+        self, revisions: RevisionStore, engine: PolicyEngine, troubles: Troubles, *, requires_signatures: bool = False
+    ) -> None:
+        """Keep what is in force.
+
+        Args:
+            revisions: The store.
+            engine: What decides here.
+            troubles: Takes what is wrong.
+            requires_signatures: Whether every change has to come from a signed bundle.
+        """
         self.revisions = revisions
         self.engine = engine
         self.troubles = troubles
         self.lock = RLock()
+        self._requires_signatures = requires_signatures
 
     @property
     def revision(self) -> Revision:
@@ -116,6 +134,7 @@ class Activation:
         events: Sequence[tuple[str, dict[str, Any]]],
         number: int,
         imported: tuple[str, str] | None = None,
+        signed: Callable[[Transaction, int], None] | None = None,
     ) -> Revision:
         """Make a state of the policies a revision and bring it into force.
 
@@ -126,11 +145,16 @@ class Activation:
             events: What tells of it.
             number: The number of the revision, above the one in force.
             imported: The path and the fingerprint of the file it comes from.
+            signed: Notes the signed bundle that it comes from, in the same transaction; gets the number too.
 
         Raises:
+            UnsignedChangeError: It comes from no signed bundle, and has to.
+            SupersededError: A newer bundle came first; nothing was changed.
             ConflictError: Another process changed something first; nothing was changed.
             BusyError, StateError: The store does not take it; nothing was changed.
         """
+        if self._requires_signatures and signed is None:
+            raise UnsignedChangeError
         before = self.revision
         revision = self.engine.prepare(build_policy_set(policies, types), number)
         parts, documents = make_parts(
@@ -147,7 +171,7 @@ class Activation:
             language_version=LANGUAGE_VERSION,
             parts=parts,
         )
-        self.revisions.commit(stored, documents, events=events, imported=imported)
+        self.revisions.commit(stored, documents, events=events, imported=imported, beside=signed)
         self.engine.activate(revision)
         self.look_for_functions()
         return revision

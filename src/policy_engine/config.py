@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from policy_engine.bundle.place import check_place
 from policy_engine.facts.inventory import Component, bounds, components_from_nodes
 from policy_engine.language.suggest import did_you_mean
 from policy_engine.model.errors import SettingsError
@@ -55,6 +56,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     require_if_match: bool = False
     timezone: str = "UTC"
     decision_ttl_seconds: float = 1.0
+    bundle_source: str = ""
+    bundle_keys: tuple[str, ...] = ()
+    bundle_threshold: int = 1
+    bundle_name: str = "policies"
+    bundle_poll_seconds: float = 30.0
+    bundle_ca_file: str = ""
+    require_signatures: bool = False
     file_wins: bool = False
     file_write_back: bool = False
     watch_interval_seconds: float = 0.2
@@ -140,6 +148,13 @@ ENVIRONMENT: Mapping[str, str] = {
     "POLICY_REQUIRE_IF_MATCH": "require_if_match",
     "POLICY_TIMEZONE": "timezone",
     "POLICY_DECISION_TTL_SECONDS": "decision_ttl_seconds",
+    "POLICY_BUNDLE_SOURCE": "bundle_source",
+    "POLICY_BUNDLE_KEYS": "bundle_keys",
+    "POLICY_BUNDLE_THRESHOLD": "bundle_threshold",
+    "POLICY_BUNDLE_NAME": "bundle_name",
+    "POLICY_BUNDLE_POLL_SECONDS": "bundle_poll_seconds",
+    "POLICY_BUNDLE_CA_FILE": "bundle_ca_file",
+    "POLICY_REQUIRE_SIGNATURES": "require_signatures",
     "POLICY_FILE_WINS": "file_wins",
     "POLICY_FILE_WRITE_BACK": "file_write_back",
     "POLICY_WATCH_INTERVAL_SECONDS": "watch_interval_seconds",
@@ -240,7 +255,33 @@ def _convert(values: Mapping[str, tuple[Any, str]], nodes: Mapping[str, str]) ->
     converted["log_level"] = converted.get("log_level", "INFO").upper()
     settings = Settings(**converted)
     _check_ports(settings)
+    _check_bundles(settings)
     return settings
+
+
+def _check_bundles(settings: Settings) -> None:
+    """Refuse settings of bundles that do not go together."""
+    needed_by = "bundle_source" if settings.bundle_source else "require_signatures"
+    problems = (
+        (
+            "bundle_keys",
+            not settings.bundle_keys and (settings.bundle_source or settings.require_signatures),
+            f"`{needed_by}` needs the public keys that are trusted",
+        ),
+        (
+            "bundle_threshold",
+            settings.bundle_keys and settings.bundle_threshold > len(settings.bundle_keys),
+            f"`{settings.bundle_threshold}` keys have to sign, and only {len(settings.bundle_keys)} are trusted",
+        ),
+        (
+            "file_write_back",
+            settings.file_write_back and (settings.bundle_source or settings.require_signatures),
+            "there is no policy file to write to where policies come from signed bundles",
+        ),
+    )
+    for name, is_wrong, detail in problems:
+        if is_wrong:
+            raise SettingsError(name, "the settings together", detail)
 
 
 def _check_ports(settings: Settings) -> None:
@@ -324,6 +365,9 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "event_retention_days": _within(0, 36_500),
     "anonymous_log_quota": _within(0, 1_000_000),
     "watch_interval_seconds": _within(0.05, 3600),
+    "bundle_source": check_place,
+    "bundle_threshold": _within(1, 32),
+    "bundle_poll_seconds": _within(0.05, 86_400),
     "threads": _within(1, 128),
     "max_body_bytes": _within(1024, 2**30),
     "max_batch": _within(1, 10_000),

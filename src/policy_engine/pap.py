@@ -24,6 +24,7 @@ from policy_engine.model.errors import (
 )
 from policy_engine.model.policy import Policy
 from policy_engine.policy_file import PolicySource
+from policy_engine.store.change import Transaction
 from policy_engine.store.revisions import POLICY, Documents, Part, make_parts
 
 log = logging.getLogger(__name__)
@@ -89,6 +90,7 @@ class PolicyAdministration:
         Raises:
             InvalidPolicyError: The body is not a policy.
             PolicyExistsError: Its id is taken.
+            UnsignedChangeError: Policies are changed by signed bundles alone.
             BusyError: Other changes take too long.
             StateError: The change could not be made lasting; it is not in force.
         """
@@ -175,7 +177,12 @@ class PolicyAdministration:
         self._change(make, cause)
 
     def replace_all(
-        self, documents: Documents, *, cause: Cause, event: tuple[str, dict[str, Any]] | None = None
+        self,
+        documents: Documents,
+        *,
+        cause: Cause,
+        event: tuple[str, dict[str, Any]] | None = None,
+        signed: Callable[[Transaction, int], None] | None = None,
     ) -> int:
         """Put other policies and types in the place of all of them; return the number of the revision that holds them.
 
@@ -183,8 +190,10 @@ class PolicyAdministration:
             documents: As they are to be.
             cause: Who wants it and why.
             event: The type and details of one more event that tells of it.
+            signed: As for `Activation.commit`; it is not called when nothing changes.
 
         Raises:
+            SupersededError: A newer bundle came first.
             InvalidPolicyError, BusyError, StateError: As for `create`.
         """
 
@@ -192,17 +201,19 @@ class PolicyAdministration:
             wanted = read_document({"policies": documents.policies, "types": documents.types}).policy_set
             before = self._activation.policy_set
             number = self._activation.revision.version
-            if fingerprint(wanted) == fingerprint(before):
+            if number and fingerprint(wanted) == fingerprint(before):
                 return number
-            present = Documents(
-                {key: policy.document for key, policy in before.policies.items()}, before.type_documents
-            )
+            present = Documents({}, {})
+            if number:
+                present = Documents(
+                    {key: policy.document for key, policy in before.policies.items()}, before.type_documents
+                )
             parts, _ = make_parts(present, documents)
             events = [
                 *([event] if event else []),
                 *(_told(part, number + 1, cause) for part in parts if part.kind == POLICY),
             ]
-            self._commit(wanted.policies.values(), documents.types, cause, events)
+            self._commit(wanted.policies.values(), documents.types, cause, events, signed)
             return number + 1
 
         return self._repeat(attempt)
@@ -289,11 +300,16 @@ class PolicyAdministration:
         raise BusyError("other processes change policies all the time; try again")
 
     def _commit(
-        self, policies: Iterable[Policy], types: dict[str, Any], cause: Cause, events: list[tuple[str, dict[str, Any]]]
+        self,
+        policies: Iterable[Policy],
+        types: dict[str, Any],
+        cause: Cause,
+        events: list[tuple[str, dict[str, Any]]],
+        signed: Callable[[Transaction, int], None] | None = None,
     ) -> None:
         self._source.check_writable()
         number = self._activation.revision.version + 1
-        self._activation.commit(policies, types, cause=cause, events=events, number=number)
+        self._activation.commit(policies, types, cause=cause, events=events, number=number, signed=signed)
         self._source.write_back()
 
 

@@ -203,13 +203,22 @@ def _is_locked(descriptor: int) -> bool:
 
 
 class Watcher:
-    """Looks at a policy file again and again."""
+    """Looks at where policies come from again and again."""
 
-    def __init__(self, look: Callable[[], None], interval_seconds: float) -> None:
+    def __init__(
+        self,
+        look: Callable[[], None],
+        interval_seconds: float,
+        *,
+        name: str = "policy-file-watcher",
+        at_once: bool = False,
+    ) -> None:
+        """Get ready to look, the first time after an interval or at once."""
+        self._at_once = at_once
         self._look = look
         self._interval = interval_seconds
         self._stop = Event()
-        self._thread = Thread(target=self._run, name="policy-file-watcher", daemon=True)
+        self._thread = Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
         """Begin to watch."""
@@ -222,5 +231,7 @@ class Watcher:
             self._thread.join()
 
     def _run(self) -> None:
+        if self._at_once:
+            self._look()
         while not self._stop.wait(self._interval):
             self._look()

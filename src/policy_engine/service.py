@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict, TypeVar, Unpack
 
@@ -13,6 +13,10 @@ import msgspec
 
 from policy_engine.activation import Activation, check_digest, read_stored
 from policy_engine.authority import Selection
+from policy_engine.bundle.archive import unpack
+from policy_engine.bundle.verify import Last, Trust, verify
+from policy_engine.bundle_import import BundleImport, usable
+from policy_engine.bundle_source import BundleSource, make_source
 from policy_engine.config import Settings
 from policy_engine.file_import import FileImport
 from policy_engine.language.canonical import digest
@@ -33,6 +37,7 @@ from policy_engine.pdp import PolicyEngine, Revision
 from policy_engine.policy_file import NoFile, Watcher
 from policy_engine.quota import LogQuota
 from policy_engine.reputation import Reputation
+from policy_engine.signing import read_public_key
 from policy_engine.spending import Spending
 from policy_engine.store.database import Database
 from policy_engine.store.events import EventLog
@@ -111,9 +116,10 @@ class PolicyService:
     """
 
     def __init__(self, settings: Settings) -> None:
-        """Open the store and bring into force what it holds, or the policy file if it holds nothing.
+        """Open the store and bring into force what it holds, or the policy file or bundle if it holds nothing.
 
         Raises:
+            BundleError, BundleUnavailableError: There is no bundle to begin with that is to be believed.
             InvalidPolicyError: The policy file cannot be accepted.
             OSError: It cannot be read.
             StateError: The store or the data directory cannot be used.
@@ -147,9 +153,11 @@ class PolicyService:
             sources=(self.privacy.facts,),
         )
         self.reputation = Reputation(self.store, ledger, self.engine.trust)
-        activation = self._activation = Activation(self.store.revisions, self.engine, self.troubles)
+        activation = self._activation = Activation(
+            self.store.revisions, self.engine, self.troubles, requires_signatures=settings.require_signatures
+        )
         self._file: FileImport | None = None
-        if self.store.database.is_sqlite:
+        if self.store.database.is_sqlite and not _is_signed(settings):
             self._file = FileImport(
                 settings.policy_path,
                 activation,
@@ -158,8 +166,17 @@ class PolicyService:
                 writes_back=settings.file_write_back,
                 lock=_import_lock(self.store.database),
             )
-        self._load_first()
         self.administration = PolicyAdministration(activation, self._file or NoFile())
+        self.bundles = BundleImport(
+            bundle_trust(settings),
+            self.store.bundles,
+            activation,
+            self.administration,
+            name=settings.bundle_name,
+            source=_bundle_source(settings),
+        )
+        self._load_first()
+        self._puller = Watcher(self.bundles.look, settings.bundle_poll_seconds, name="bundle-puller", at_once=True)
         watched = self._file.look if self._file else _nothing
         self._watcher = Watcher(watched, settings.watch_interval_seconds)
         interval = _FOLLOW_SECONDS if self.store.database.is_sqlite else _FOLLOW_NOTICED_SECONDS
@@ -173,6 +190,13 @@ class PolicyService:
 
     def _load_first(self) -> None:
         """Bring into force what the store holds, and what the file adds to it."""
+        if _is_signed(self.settings):
+            if self.store.revisions.head() is None:
+                _patiently(self.bundles.first)
+            else:
+                self._activation.load()
+            self.events.record("ENGINE_START", {"policy_version": self.revision.version})
+            return
         file = self._file or FileImport(
             self.settings.policy_path, self._activation, self.events.record, wins=False, writes_back=False
         )
@@ -186,12 +210,15 @@ class PolicyService:
         """Begin to watch the policy file, and what other processes change."""
         if self._file is not None:
             self._watcher.start()
+        if self.settings.bundle_source:
+            self._puller.start()
         self._follower.start()
         self.reputation.start()
 
     def stop(self) -> None:
         """End watching; write what waits."""
         self._watcher.stop()
+        self._puller.stop()
         self._follower.stop()
         self.reputation.stop()
         self.store.stop()
@@ -386,18 +413,50 @@ class PolicyService:
 
 
 def load_policies(settings: Settings, store: Store) -> PolicySet:
-    """Return what would come into force: what the store holds, else the policy file.
+    """Return what would come into force: what the store holds, else the policy file, or the bundle in its place.
 
     Raises:
+        BundleError, BundleUnavailableError: There is no bundle that is to be believed.
         InvalidPolicyError: The file cannot be accepted.
         OSError: It cannot be read.
-        StateError: The store cannot be read, or what it holds cannot be used by this version.
+        StateError: The store or a key cannot be read, or what it holds cannot be used by this version.
     """
+    trust, source = bundle_trust(settings), _bundle_source(settings)
     if store.revisions.head() is None:
+        if _is_signed(settings):
+            return _first_bundle(settings, store, trust, source)
         return parse_document(settings.policy_path.read_bytes()).policy_set
     head, policy_set = read_stored(store.revisions)
     check_digest(head, digest(policy_set))
     return policy_set
+
+
+def bundle_trust(settings: Settings) -> Trust:
+    """Return whose bundles are believed.
+
+    Raises:
+        StateError: A key cannot be read.
+    """
+    keys = tuple(read_public_key(Path(path)) for path in settings.bundle_keys)
+    return Trust(keys=keys, threshold=settings.bundle_threshold, name=settings.bundle_name)
+
+
+def _is_signed(settings: Settings) -> bool:
+    """Whether policies come from signed bundles and not from the policy file."""
+    return bool(settings.bundle_source) or settings.require_signatures
+
+
+def _bundle_source(settings: Settings) -> BundleSource | None:
+    return make_source(settings.bundle_source, settings.bundle_ca_file) if settings.bundle_source else None
+
+
+def _first_bundle(settings: Settings, store: Store, trust: Trust, source: BundleSource | None) -> PolicySet:
+    if source is None:
+        raise StateError("there are no signed policies yet, and no `bundle_source` to get them from")
+    bundle = unpack(source.fetch() or b"")
+    known = store.bundles.accepted(settings.bundle_name)
+    last = None if known is None else Last(known.version, known.digest)
+    return usable(verify(bundle, trust, now=datetime.now(UTC), last=last)).document.policy_set
 
 
 def _import_lock(database: Database) -> Path | None:

@@ -19,9 +19,10 @@ from tests.store.trail import changed, checkpoint, record_some, verified, write_
 from policy_engine.cli.audit import audit
 from policy_engine.cli.erase import erase
 from policy_engine.model.event import Event
+from policy_engine.signing import new_key
 from policy_engine.store import schema
 from policy_engine.store.decisions import DecisionQuery
-from policy_engine.store.keys import PRIVATE, KeyDirectory, new_key
+from policy_engine.store.keys import PRIVATE, KeyDirectory
 from policy_engine.store.position import MAX_WRITERS
 
 NAME = "policy-engine.db"

@@ -10,8 +10,9 @@ from pathlib import Path
 from sqlite3 import connect
 
 import pytest
+from tests.bundle.making import EVE, present, public_key
 from tests.conftest import Processes, Services
-from tests.service.running import COMMAND, DEADLINE_SECONDS, environment, free_port
+from tests.service.running import COMMAND, DEADLINE_SECONDS, environment, eventually, free_port
 
 Start = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -50,6 +51,54 @@ def test_a_refused_policy_file(serve: Start, policy_file: Path) -> None:
     refused(done, str(policy_file), "refused")
     assert "/policies/0/rules/0/action" in done.stdout + done.stderr
     assert "did you mean `deny`?" in done.stdout + done.stderr
+
+
+@pytest.fixture
+def signed(tmp_path: Path) -> dict[str, str]:
+    """The environment of a service that begins with a signed bundle."""
+    (tmp_path / "bundle.json").write_bytes(present())
+    return {
+        "POLICY_BUNDLE_SOURCE": str(tmp_path / "bundle.json"),
+        "POLICY_BUNDLE_KEYS": public_key(tmp_path),
+        "POLICY_BUNDLE_POLL_SECONDS": "0.05",
+        "POLICY_REQUIRE_SIGNATURES": "1",
+    }
+
+
+def test_a_refused_bundle(serve: Start, tmp_path: Path, signed: dict[str, str]) -> None:
+    (tmp_path / "bundle.json").write_bytes(present(EVE))
+    refused(serve(**signed), "refused (unknown_key)", EVE.public.key_id)
+    (tmp_path / "bundle.json").unlink()
+    refused(serve(**signed), "bundle.json", "No such file")
+    refused(serve(**{**signed, "POLICY_BUNDLE_KEYS": str(tmp_path / "nope.pem")}), "nope.pem")
+    refused(serve(**{**signed, "POLICY_BUNDLE_KEYS": ""}), "bundle_keys")
+
+
+def test_a_key_for_bundles_that_is_gone(serve: Start, services: Services, signed: dict[str, str]) -> None:
+    """It would keep every worker from starting, so it is found out before, whatever the store holds."""
+    services().stop()
+    Path(signed["POLICY_BUNDLE_KEYS"]).unlink()
+    refused(serve(**signed), signed["POLICY_BUNDLE_KEYS"])
+
+
+def test_bundles_reach_all_workers(processes: Processes, tmp_path: Path, signed: dict[str, str]) -> None:
+    running = processes(POLICY_WORKERS="2", **signed)
+    eventually(lambda: running.readiness()["policy_version"] == 1, "the first bundle is in force")
+    (tmp_path / "bundle.json").write_bytes(present(version=2, port=443))
+    eventually(
+        lambda: {running.readiness()["policy_version"] for _ in range(10)} == {2}, "the second is in force everywhere"
+    )
+    (tmp_path / "bundle.json").write_bytes(present(EVE, version=3, port=22))
+    eventually(lambda: {running.readiness()["status"] for _ in range(10)} == {"degraded"}, "both refuse the forged one")
+    assert running.request("DELETE", "/policies/web").status == 403
+    types = [event["event_type"] for event in running.get("/events")["events"]]
+    assert (types.count("BUNDLE_ACTIVATED"), types.count("BUNDLE_REFUSED")) == (2, 1)
+    assert running.stop() == 0
+    (tmp_path / "bundle.json").write_bytes(present())
+    running = processes(**signed)
+    eventually(lambda: running.readiness()["status"] == "degraded", "the old one is refused after a restart")
+    assert running.readiness()["policy_version"] == 2
+    assert "replayed" in running.readiness()["reasons"][0]["detail"]
 
 
 def test_a_missing_policy_file(serve: Start, policy_file: Path) -> None:

@@ -16,6 +16,7 @@ from tests.docs import pages
 from tests.docs.generate import BLOCKS, PAGES, ROOT, rendered
 from tests.docs.pages import calls, constant, first_words, named, page, rows, section, source_trees, words
 
+from policy_engine.bundle.refusal import REFUSALS
 from policy_engine.cli.main import main
 from policy_engine.config import ENVIRONMENT, Settings
 from policy_engine.http.app import create_app
@@ -203,11 +204,20 @@ def test_kinds_of_errors() -> None:
 
 def test_readiness_codes() -> None:
     used = set()
-    for place, name in (("activation.py", "add"), ("file_import.py", "add"), ("service.py", "add"), ("store", "_told")):
+    adding = ("activation.py", "file_import.py", "bundle_import.py", "service.py")
+    for place, name in (*((place, "add") for place in adding), ("store", "_told")):
         for tree in source_trees(place):
             used |= {named(call.args[0], tree) for call in calls(tree, name)}
     used -= {None}
     assert used == CODES.keys() == first_words(section("docs/operations.md", "Readiness"))
+
+
+def test_refusals_of_bundles() -> None:
+    used = set()
+    for place in ("bundle", "bundle_source.py", "bundle_import.py", "cli"):
+        for tree in source_trees(place):
+            used |= {named(call.args[0], tree) for call in calls(tree, "BundleError")}
+    assert used == REFUSALS.keys() == first_words(section("docs/bundles.md", "What is refused"))
 
 
 def _imports(place: str) -> set[str]:

@@ -18,7 +18,7 @@ def problem(response: TestResponse, status: int) -> dict[str, Any]:
     assert response.mimetype == "application/problem+json"
     assert response.headers["X-Request-ID"]
     document: dict[str, Any] = response.get_json(force=True)
-    assert document.keys() - {"errors"} == PROBLEM_MEMBERS
+    assert document.keys() - {"errors", "code"} == PROBLEM_MEMBERS
     assert document["status"] == status
     assert document["error"] == document["detail"] != ""
     assert document["instance"] == response.request.path

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from flask.testing import FlaskClient
+from tests.bundle.making import present, public_key
 from tests.conftest import Services
 from tests.http.shapes import problem
 
@@ -39,6 +41,7 @@ REQUESTS: dict[str, tuple[str, str, Any]] = {
     "privacy.commit_privacy": ("POST", "/api/v1/privacy/commit", {"reservation_id": "made"}),
     "privacy.release_privacy": ("POST", "/api/v1/privacy/release", {"reservation_id": "held"}),
     "trust.recalculate_trust": ("POST", "/api/v1/trust/recalculate", None),
+    "bundle.take_bundle": ("POST", "/api/v1/bundle", present()),
 }
 
 
@@ -93,15 +96,16 @@ CALLERS = {
 
 
 @pytest.fixture
-def keyed(services: Services) -> PolicyService:
+def keyed(services: Services, tmp_path: Path) -> PolicyService:
     # The test client hands headers on as latin-1, as WSGI wants it
-    return services(admin_key=KEY)
+    return services(admin_key=KEY, bundle_keys=(public_key(tmp_path),))
 
 
 def send(client: FlaskClient, endpoint: str, caller: Caller) -> Any:
     method, path, body = REQUESTS[endpoint]
+    sent: Any = {"data": body, "content_type": "application/json"} if isinstance(body, bytes) else {"json": body}
     return client.open(
-        path, method=method, json=body, headers=caller.headers, environ_base={"REMOTE_ADDR": caller.address}
+        path, method=method, headers=caller.headers, environ_base={"REMOTE_ADDR": caller.address}, **sent
     )
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from tests.bundle.making import present, public_key
 from tests.conftest import Services
 from tests.http.logged import post
 from tests.http.shapes import AUTOMATIC, problem, routes
@@ -200,6 +202,18 @@ CASES = {
     ),
 }
 
+BUNDLE = {
+    *("active", "in_force", "source", "last_pull", "last_error", "name", "trusted_keys", "threshold"),
+    "require_signatures",
+}
+CASES |= {
+    "GET /api/v1/bundle": Case("/api/v1/bundle", None, 200, BUNDLE, None),
+    "POST /api/v1/bundle": Case(
+        *("/api/v1/bundle", present(), 200, {"success", "policy_version", "bundle"}),
+        ("/api/v1/bundle", {"files": {}}, 422),
+    ),
+}
+
 REDIRECTS = {"GET /api/v1/events/stream": "http://localhost:5001/api/v1/events/stream"}
 
 PLACEHOLDER = re.compile("<[^>]+>")
@@ -207,8 +221,10 @@ UNKNOWN = ("/nope", "/policies/", "/api", "/api/v1", "/api/v1/check/", "/api/v1/
 
 
 @pytest.fixture
-def service(services: Services) -> PolicyService:
-    made: PolicyService = services(privacy={"default": Budget(epsilon=8.0, delta=1e-5)})
+def service(services: Services, tmp_path: Path) -> PolicyService:
+    made: PolicyService = services(
+        privacy={"default": Budget(epsilon=8.0, delta=1e-5)}, bundle_keys=(public_key(tmp_path),)
+    )
     return made
 
 
@@ -256,7 +272,8 @@ def test_success(client: FlaskClient, route: str) -> None:
     if body == {"reservation_id": "{reservation_id}"}:
         made = client.post("/api/v1/privacy/reserve", json={**SPEND, "round": 1}).get_json()
         body = {"reservation_id": made["reservations"][0]["reservation_id"]}
-    response = client.open(path, method=method, json=body, headers={"X-Request-ID": "r-1"})
+    sent: Any = {"data": body, "content_type": "application/json"} if isinstance(body, bytes) else {"json": body}
+    response = client.open(path, method=method, headers={"X-Request-ID": "r-1"}, **sent)
     assert response.status_code == case.status, response.text
     assert response.mimetype == "application/json"
     assert response.headers["X-Request-ID"] == "r-1"

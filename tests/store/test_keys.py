@@ -10,7 +10,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from policy_engine.model.errors import StateError
-from policy_engine.store.keys import PRIVATE, KeyDirectory, PublicKey, new_key, pre_auth_encoding, read_public_key
+from policy_engine.signing import PublicKey, new_key, pre_auth_encoding, read_public_key
+from policy_engine.store.keys import PRIVATE, KeyDirectory
 
 
 def test_the_first_use_makes_a_key_that_only_the_owner_reads(tmp_path: Path) -> None:

@@ -31,11 +31,12 @@ from tests.store.trail import (
 )
 
 from policy_engine.model.errors import BusyError
+from policy_engine.signing import PublicKey
 from policy_engine.store import batch, encode, schema
 from policy_engine.store.database import Database, serialise
 from policy_engine.store.decisions import DecisionQuery
 from policy_engine.store.faults import MAX_FAULTS
-from policy_engine.store.keys import KeyDirectory, PublicKey
+from policy_engine.store.keys import KeyDirectory
 from policy_engine.store.opened import Store
 from policy_engine.store.options import DEFAULT_TENANT
 from policy_engine.store.position import writer_of

@@ -12,9 +12,10 @@ from tests.store.stores import Stores
 from tests.store.trail import CHECKPOINTS, changed, checkpoint, opened, record_some, verified, write_trail
 
 from policy_engine.model.errors import StateError
+from policy_engine.signing import PublicKey, new_key
 from policy_engine.store import schema
 from policy_engine.store.checkpoints import add_checkpoint, endorse_key
-from policy_engine.store.keys import KeyDirectory, PublicKey, new_key
+from policy_engine.store.keys import KeyDirectory
 from policy_engine.store.opened import Store
 from policy_engine.store.options import DEFAULT_TENANT
 from policy_engine.store.verify import verify

@@ -11,10 +11,11 @@ from typing import Any
 from sqlalchemy import Connection
 from tests.store.stores import Stores, checked, flush, patiently
 
+from policy_engine.signing import new_key
 from policy_engine.store.checkpoints import endorse_key
 from policy_engine.store.database import Database
 from policy_engine.store.faults import Fault
-from policy_engine.store.keys import KeyDirectory, new_key
+from policy_engine.store.keys import KeyDirectory
 from policy_engine.store.opened import Store
 from policy_engine.store.options import DEFAULT_TENANT
 from policy_engine.store.revisions import Documents, Revision, make_parts

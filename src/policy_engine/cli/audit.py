@@ -23,11 +23,12 @@ from policy_engine.cli.stored import (
 )
 from policy_engine.config import Settings
 from policy_engine.model.errors import PolicyEngineError, StateError
+from policy_engine.signing import PublicKey, SigningKey, new_key, read_public_key
 from policy_engine.store.atomic import write_atomically
 from policy_engine.store.change import Transaction
 from policy_engine.store.checkpoints import endorse_key, knows_key, latest
 from policy_engine.store.database import Database
-from policy_engine.store.keys import PRIVATE, KeyDirectory, PublicKey, SigningKey, new_key, read_public_key
+from policy_engine.store.keys import PRIVATE, KeyDirectory
 from policy_engine.store.opened import Store
 from policy_engine.store.options import DEFAULT_TENANT
 from policy_engine.store.verify import Report

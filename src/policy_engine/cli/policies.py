@@ -90,15 +90,16 @@ def _import(settings: Settings, document: Document, cause: Cause) -> tuple[int, 
         {policy_id: policy.document for policy_id, policy in policy_set.policies.items()}, policy_set.type_documents
     )
     with written(settings) as store:
-        activation = _activation(store, document)
+        activation = _activation(store, document, requires_signatures=settings.require_signatures)
         before = activation.revision.version
         number = PolicyAdministration(activation, NoFile()).replace_all(wanted, cause=cause)
         return number, number != before
 
 
-def _activation(store: Store, document: Document) -> Activation:
+def _activation(store: Store, document: Document, *, requires_signatures: bool) -> Activation:
     """Return what brings a revision into the store; there is no service here, so nothing else comes of it."""
-    activation = Activation(store.revisions, PolicyEngine(document.policy_set, version=0), Troubles())
+    engine = PolicyEngine(document.policy_set, version=0)
+    activation = Activation(store.revisions, engine, Troubles(), requires_signatures=requires_signatures)
     if store.revisions.head() is not None:
         activation.load()
     return activation

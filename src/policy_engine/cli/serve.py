@@ -84,7 +84,8 @@ def _rehearse(settings: Settings) -> None:
 
 
 def _try_out(settings: Settings) -> None:
-    from policy_engine.service import load_policies  # noqa: PLC0415 - this process alone needs it
+    from policy_engine.bundle.refusal import BundleError  # noqa: PLC0415 - this process alone needs it
+    from policy_engine.service import load_policies  # noqa: PLC0415
     from policy_engine.store.opened import Store  # noqa: PLC0415
 
     logging.disable(logging.CRITICAL)
@@ -94,6 +95,10 @@ def _try_out(settings: Settings) -> None:
             load_policies(settings, store)
         finally:
             store.stop()
+    except BundleError as error:
+        print_diagnostics("error", error.errors, "red")
+        sys.stdout.flush()
+        fail(str(error))
     except InvalidPolicyError as error:
         print_diagnostics("error", error.errors, "red")
         sys.stdout.flush()

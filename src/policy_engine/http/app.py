@@ -12,9 +12,11 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from policy_engine import __version__
+from policy_engine.bundle.refusal import BundleError
 from policy_engine.http.access import Access, authorise_write
 from policy_engine.http.bodies import access as current_access
 from policy_engine.http.bodies import service as current_service
+from policy_engine.http.bundle import bundle
 from policy_engine.http.check import CheckEndpoints
 from policy_engine.http.decisions import decisions
 from policy_engine.http.events import events
@@ -46,6 +48,7 @@ from policy_engine.model.errors import (
     UnknownPolicyError,
     UnknownReservationError,
     UnknownRevisionError,
+    UnsignedChangeError,
 )
 from policy_engine.service import PolicyService
 
@@ -72,6 +75,7 @@ WRITES = frozenset(
         "privacy.reserve_privacy",
         "privacy.commit_privacy",
         "privacy.release_privacy",
+        "bundle.take_bundle",
     }
 )
 """The endpoints that change something."""
@@ -91,6 +95,8 @@ _STATUS: dict[type[PolicyEngineError], HTTPStatus] = {
     ReservationError: HTTPStatus.CONFLICT,
     UnknownReservationError: HTTPStatus.NOT_FOUND,
     MissingExtraError: HTTPStatus.NOT_IMPLEMENTED,
+    BundleError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    UnsignedChangeError: HTTPStatus.FORBIDDEN,
     BusyError: HTTPStatus.SERVICE_UNAVAILABLE,
     StateError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
@@ -101,7 +107,7 @@ def create_app(service: PolicyService) -> Flask:
     app = Flask("policy_engine", static_folder=None)
     app.extensions["policy_service"] = service
     access = app.extensions["policy_access"] = Access(service.settings.admin_key)
-    for blueprint in (health, policies, revisions, decisions, events, trust, privacy):
+    for blueprint in (health, policies, revisions, decisions, events, trust, privacy, bundle):
         app.register_blueprint(blueprint)
     endpoints = CheckEndpoints(service).routes
     for path, endpoint in endpoints.items():
@@ -140,6 +146,7 @@ def _index() -> Response:
         "trust": "/api/v1/trust",
         "privacy": "/api/v1/privacy",
         "events": "/events",
+        "bundle": "/api/v1/bundle",
     }
     return Response(
         msgspec.json.encode({"name": "FLOPY-NET Policy Engine", "version": __version__, "links": links}),

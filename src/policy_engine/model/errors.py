@@ -195,6 +195,31 @@ class SettingsError(PolicyEngineError, ValueError):
         self.source = source
 
 
+class BundleUnavailableError(PolicyEngineError, OSError):
+    """There is no bundle to be had where bundles come from; the same call may go through later.
+
+    Attributes:
+        place: The path or the URL.
+    """
+
+    def __init__(self, place: str, why: str) -> None:
+        super().__init__(f"no bundle can be had from `{place}`: {why}")
+        self.place = place
+
+
+class SupersededError(PolicyEngineError):
+    """Another process accepted a bundle first; what is new has to be found out again."""
+
+
+class UnsignedChangeError(PolicyEngineError):
+    """Policies come into force here by signed bundles alone."""
+
+    code = "signature_required"
+
+    def __init__(self) -> None:
+        super().__init__("policies are changed by signed bundles alone here (`require_signatures`)")
+
+
 class EngineUnavailableError(PolicyEngineError, ConnectionError):
     """An engine that is asked over the network gave no answer; the same call may go through later."""
 

@@ -36,6 +36,8 @@ EVENT_TYPES: dict[str, str] = {
     "POLICY_DELETED": "a policy was deleted through the API or from the file",
     "POLICY_ENABLED": "a policy was enabled",
     "POLICY_DISABLED": "a policy was disabled",
+    "BUNDLE_ACTIVATED": "a signed bundle was accepted, and its policies are in force",
+    "BUNDLE_REFUSED": "a bundle was refused, told once as long as it is the same; what is in force stays; an alert",
     "REVISION_ROLLED_BACK": "all policies were set back to what an older revision held",
     "TRUST_ROUND_CLOSED": "a round was observed, and trust follows from it",
     "TRUST_ROUND_HELD": "so many clients are excluded or rejected that the round is not believed; an alert",

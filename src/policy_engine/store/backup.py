@@ -133,7 +133,7 @@ def restore(
     """Replace everything in a store by a backup, all or nothing, while services may be running on it.
 
     What was recorded since the backup is gone. The policies come into force as a new revision, so that numbers rise.
-    Clients that were erased since stay erased.
+    Clients that were erased since stay erased, and no bundle older than the last that was accepted comes back.
 
     Args:
         database: The database of the store; one that is new is made.
@@ -205,12 +205,14 @@ class _Restoration:
         head = self._head(self._writer)
         erased = self._erased()
         known_keys = self._writer.execute(select(schema.audit_key)).all()
+        bundles = self._writer.execute(select(schema.bundle)).all()
         last = self._writer.execute(select(func.max(schema.chain.c.position))).scalar() or 0
         generation = self._generation()
         for table in reversed(_tables()):
             self._writer.execute(delete(table))
         _copy_rows(self._reader, self._writer, _tables(), progress)
         self._keep_keys(known_keys)
+        self._keep_bundles(bundles)
         self._erase_again(erased)
         self._forget_keys(generation)
         return self._add_revision(database, keys, author, head, last)
@@ -249,6 +251,16 @@ class _Restoration:
         missing = [dict(row._mapping) for row in rows if row.key_id not in present]  # noqa: SLF001 - its public name
         if missing and present:
             self._writer.execute(insert(table), missing)
+
+    def _keep_bundles(self, rows: Any) -> None:
+        """Keep what was accepted since the backup: no bundle before it may come back."""
+        table = schema.bundle
+        for row in rows:
+            key = (table.c.tenant == row.tenant, table.c.name == row.name)
+            version = self._writer.execute(select(table.c.version).where(*key)).scalar()
+            if version is None or version < row.version:
+                self._writer.execute(delete(table).where(*key))
+                self._writer.execute(insert(table), [dict(row._mapping)])  # noqa: SLF001 - its public name
 
     def _add_revision(self, database: Database, keys: KeyDirectory, author: str, head: int, last: int) -> Restored:
         """Make the policies of the backup the newest revision, and say in the log that there was a restore."""

@@ -12,9 +12,10 @@ import msgspec
 from sqlalchemy import Connection, insert, select
 
 from policy_engine.model.errors import StateError
+from policy_engine.signing import PublicKey, SigningKey
 from policy_engine.store import schema
 from policy_engine.store.database import serialise, serialise_now
-from policy_engine.store.keys import KeyDirectory, PublicKey, SigningKey
+from policy_engine.store.keys import KeyDirectory
 from policy_engine.store.options import DEFAULT_TENANT
 
 PAYLOAD_TYPE = "application/vnd.flopynet.policy-engine.checkpoint+json"

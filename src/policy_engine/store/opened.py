@@ -11,6 +11,7 @@ from sqlalchemy import Connection, insert, select
 
 from policy_engine.ids import PREFIX_BITS
 from policy_engine.store import schema
+from policy_engine.store.bundles import BundleStore
 from policy_engine.store.checkpoints import Signer, register_key
 from policy_engine.store.database import Database, serialise
 from policy_engine.store.decisions import DecisionLog
@@ -31,6 +32,7 @@ class Store:
         decisions: The decision log, to read.
         events: The events of all processes.
         revisions: Every state of the policies.
+        bundles: Which signed bundles were accepted.
         writer: Where everything that this process writes goes through.
     """
 
@@ -75,6 +77,7 @@ class Store:
             raise
         self.events = EventLog(self.database, options.tenant, self.store_id, self.writer)
         self.decisions = DecisionLog(self.database, options.tenant, self.store_id, options.personal)
+        self.bundles = BundleStore(self.database, options.tenant, self.writer)
         self.revisions = RevisionStore(self.database, options.tenant, self.writer)
 
     def start(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -46,7 +46,7 @@ class Revision(msgspec.Struct, frozen=True, kw_only=True):
         parent: The number of the one before; None for the first.
         digest: `sha256:` and the digest of the canonical JSON of all policies and types.
         time: Seconds since 1970.
-        source: What kind of change it was: "api", "file", "import", "rollback", "restore".
+        source: What kind of change it was: "api", "file", "import", "bundle", "rollback", "restore".
         parts: What changed.
     """
 
@@ -213,6 +213,7 @@ class RevisionStore(RevisionReader):
         *,
         events: Sequence[tuple[str, dict[str, Any]]] = (),
         imported: tuple[str, str] | None = None,
+        beside: Callable[[Transaction, int], None] | None = None,
     ) -> None:
         """Append a revision and the events that tell of it.
 
@@ -221,6 +222,7 @@ class RevisionStore(RevisionReader):
             documents: Kind and name -> stored document, None where it is deleted.
             events: Types and details.
             imported: The path and the fingerprint of the file it comes from.
+            beside: Called with the transaction and the number: what else it does; it appends one entry.
 
         Raises:
             ConflictError: The parent is not the newest revision any more, or somebody else imported the same.
@@ -246,11 +248,13 @@ class RevisionStore(RevisionReader):
                 connection.execute(insert(schema.part), rows)
             if imported is not None:
                 _remember(connection, self._tenant, *imported, revision.number)
+            if beside is not None:
+                beside(transaction, revision.number)
             for event_type, details in events:
                 transaction.event(event_type, details)
             announce(connection, revision.number)
 
-        self._writer.transact(apply, len(events) + 1)
+        self._writer.transact(apply, len(events) + (1 if beside is None else 2))
 
     def remember_import(self, path: str, fingerprint: str, number: int) -> None:
         """Note that a policy file holds what a revision holds.

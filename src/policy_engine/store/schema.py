@@ -276,6 +276,18 @@ privacy_reservation = Table(
 )
 """What was reserved of clients' privacy, and what became of it; in microseconds since 1970."""
 
+bundle = Table(
+    "bundle",
+    metadata,
+    _tenant(),
+    Column("name", Text, primary_key=True),
+    _number("version"),
+    Column("digest", Text, nullable=False),
+    Column("body", LargeBinary),
+    Column("refused", Text, nullable=False),
+)
+"""The signed bundle of each name that was accepted last, version 0 when none was; and what was refused since."""
+
 erased = Table("erased", metadata, _tenant(), Column("pseudonym", Text, primary_key=True))
 """What is left of subjects whose key was deleted: no backup may bring them back."""
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 from sqlalchemy import Connection
 
+from policy_engine.signing import PublicKey
 from policy_engine.store import schema
 from policy_engine.store.chain import START, Link
 from policy_engine.store.checkpoints import (
@@ -23,7 +24,6 @@ from policy_engine.store.checkpoints import (
     trusted_keys,
 )
 from policy_engine.store.faults import Fault, Faults, What
-from policy_engine.store.keys import PublicKey
 from policy_engine.store.raw import is_number, rows
 
 Key: TypeAlias = tuple[str, int]

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator, Mapping
 import msgspec
 from sqlalchemy import Connection, select
 
+from policy_engine.signing import PublicKey
 from policy_engine.store import schema
 from policy_engine.store.chain import Link
 from policy_engine.store.faults import Fault, Faults, What
-from policy_engine.store.keys import PublicKey
 from policy_engine.store.position import MAX_WRITERS, writer_of
 from policy_engine.store.raw import any_text, is_number, rows
 from policy_engine.store.repeats import READERS, UNREADABLE, Documents, Index, Said, check_subjects

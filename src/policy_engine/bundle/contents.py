@@ -1,0 +1,57 @@
+"""What the files of a bundle say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from policy_engine.bundle.manifest import FUNCTIONS, POLICIES, Manifest, check_paths
+from policy_engine.bundle.refusal import BundleError
+from policy_engine.language.canonical import digest
+from policy_engine.language.document import Document, parse_document
+from policy_engine.model.errors import InvalidPolicyError
+
+
+class Contents(msgspec.Struct, frozen=True, kw_only=True):
+    """What a bundle brings.
+
+    Attributes:
+        document: The policies and types.
+        functions: The files of policy functions, by their path within the directory of functions.
+    """
+
+    document: Document
+    functions: Mapping[str, bytes]
+
+    @property
+    def digest(self) -> str:
+        """The digest that the revision will have."""
+        return digest(self.document.policy_set)
+
+
+def read_contents(files: Mapping[str, bytes]) -> Contents:
+    """Return what files say.
+
+    Raises:
+        BundleError: They are not those of a bundle, or the policies cannot be used.
+    """
+    check_paths(files)
+    try:
+        document = parse_document(files[POLICIES])
+    except InvalidPolicyError as error:
+        raise BundleError("invalid_policies", str(error), error.errors) from None
+    functions = {path.removeprefix(FUNCTIONS): content for path, content in files.items() if path.startswith(FUNCTIONS)}
+    return Contents(document=document, functions=functions)
+
+
+def read_signed(manifest: Manifest, files: Mapping[str, bytes]) -> Contents:
+    """Return what the files of a bundle that was verified say.
+
+    Raises:
+        BundleError: As `read_contents`, or they are not what the manifest says of them.
+    """
+    contents = read_contents(files)
+    if contents.digest != manifest.digest:
+        raise BundleError("wrong_digest", f"the policies have the digest `{contents.digest}`, not `{manifest.digest}`")
+    return contents
