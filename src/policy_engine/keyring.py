@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from policy_engine.identity.key import make_key, prefix_of, verifies
 from policy_engine.identity.principal import Principal
-from policy_engine.identity.role import ROLES
-from policy_engine.model.errors import BusyError, StateError
+from policy_engine.identity.role import ADMIN, ROLES
+from policy_engine.model.errors import BusyError, StateError, StoreUnavailableError
 from policy_engine.store.api_keys import ApiKey, ApiKeys, KeyPlace
 
 log = logging.getLogger(__name__)
@@ -23,6 +23,7 @@ _WAIT_SECONDS = 0.2
 """How long somebody waits for others whose keys are being verified."""
 
 _NOTE_SECONDS = 30.0
+_FIRST_SECONDS = 10.0
 
 
 class _Entry(NamedTuple):
@@ -192,3 +193,21 @@ def _entry(key: ApiKey) -> _Entry:
         key.name, roles, "key", client_id=key.client_id, key_id=key.key_id, expires_at=key.expires_at
     )
     return _Entry(key, principal)
+
+
+def make_first_key(store: ApiKeys) -> str | None:
+    """Make a key that may do everything if there has never been a key; return its text, None when there has.
+
+    Raises:
+        BusyError, StoreUnavailableError: There is no new key.
+    """
+    made = make_key()
+    deadline = time.monotonic() + _FIRST_SECONDS
+    while True:
+        try:
+            key = store.create_first(made.prefix, made.hash, name="first start", roles=(ADMIN,))
+        except (BusyError, StoreUnavailableError):  # others start on the same store
+            if time.monotonic() > deadline:
+                raise
+        else:
+            return None if key is None else made.text

@@ -15,6 +15,8 @@ from policy_engine.activation import Activation, check_digest, read_stored
 from policy_engine.authority import Selection
 from policy_engine.config import Settings
 from policy_engine.file_import import FileImport
+from policy_engine.identity.scope import Scope
+from policy_engine.keyring import Keyring
 from policy_engine.language.canonical import digest
 from policy_engine.language.document import parse_document
 from policy_engine.model.decision import Decision
@@ -34,6 +36,7 @@ from policy_engine.policy_file import NoFile, Watcher
 from policy_engine.quota import LogQuota
 from policy_engine.reputation import Reputation
 from policy_engine.spending import Spending
+from policy_engine.store.api_keys import ApiKeys
 from policy_engine.store.database import Database
 from policy_engine.store.events import EventLog
 from policy_engine.store.follow import Follower
@@ -73,12 +76,14 @@ class Caller(NamedTuple):
         trusted: Whether everything it asks is logged.
         sync: Whether the answer waits until the decision has reached the disk.
         min_version: The oldest revision that may answer.
+        scope: What it may not ask; None where it may ask anything.
     """
 
     source: str | None = None
     trusted: bool = True
     sync: bool = False
     min_version: int = 0
+    scope: Scope | None = None
 
 
 SELF = Caller()
@@ -134,6 +139,7 @@ class PolicyService:
         settings = self.settings
         present = load_policies(settings, self.store)
         store = self.store
+        self.keys = Keyring(ApiKeys(store.database, store.options.tenant, store.writer))
         ledger = TrustStore(store.database, store.options.tenant, store.writer, parameters(settings.trust))
         self.privacy = Spending(self.store, settings.privacy)
         self.engine = PolicyEngine(
@@ -339,7 +345,7 @@ class PolicyService:
         looks = [self.store.writer.notice_erasures, self._activation.catch_up]
         if time.monotonic() >= self._next_refresh:
             self._next_refresh = time.monotonic() + _REFRESH_SECONDS
-            looks += [self.reputation.refresh, self.privacy.refresh]
+            looks += [self.reputation.refresh, self.privacy.refresh, self.keys.refresh]
         for look in looks:
             try:
                 look()

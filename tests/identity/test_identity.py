@@ -141,13 +141,13 @@ def test_who_asked_a_proxy(header: str, address: str | None) -> None:
         ("localhost", "http://[", True),
     ],
 )
-def test_pages(host: str, origin: str | None, foreign: bool) -> None:
+def test_pages(host: str, origin: str | None, *, foreign: bool) -> None:
     environ = {"HTTP_HOST": host, **({} if origin is None else {"HTTP_ORIGIN": origin})}
     assert is_foreign_page(environ, {"engine.lab.example"}) is foreign
 
 
 def scope(*roles: str, client_id: str | None = None) -> Scope | None:
-    return Scope.of(Principal.of("x", roles, "key", client_id=client_id))
+    return Principal.of("x", roles, "key", client_id=client_id).scope
 
 
 def test_who_has_no_bounds() -> None:
@@ -167,7 +167,7 @@ def test_who_has_no_bounds() -> None:
         (scope("client", client_id="d"), {"simulated": False, "explain": False}, True),
     ],
 )
-def test_bounds(found: Scope | None, asked: dict[str, Any], refused: bool) -> None:
+def test_bounds(found: Scope | None, asked: dict[str, Any], *, refused: bool) -> None:
     assert found is not None
     assert bool(found.refusal([{"client_id": "c"}], **asked)) is refused
 

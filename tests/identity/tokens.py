@@ -51,63 +51,68 @@ def part(value: Any) -> str:
     return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
 
 
-def forged(**header: Any) -> str:
+def forged(iss: str = ISSUER, **header: Any) -> str:
     """A token without a signature."""
-    return f"{part({'alg': 'none', **header})}.{part(claims(roles=['admin']))}."
+    return f"{part({'alg': 'none', **header})}.{part(claims(iss=iss, roles=['admin']))}."
 
 
-def signed_with_the_public_key() -> str:
+def signed_with_the_public_key(iss: str) -> str:
     """A token signed by HMAC with the text of the public key, as if that were a secret."""
-    signed = f"{part({'alg': 'HS256', 'kid': 'one'})}.{part(claims(roles=['admin']))}"
+    signed = f"{part({'alg': 'HS256', 'kid': 'one'})}.{part(claims(iss=iss, roles=['admin']))}"
     return f"{signed}.{part(hmac.digest(RSA.as_pem(private=False), signed.encode(), 'sha256'))}"
 
 
-def altered() -> str:
+def altered(iss: str) -> str:
     """A token whose claims were changed after it was signed."""
-    head, _, signature = token().split(".")
-    return f"{head}.{part(claims(roles=['admin']))}.{signature}"
+    head, _, signature = token(iss=iss).split(".")
+    return f"{head}.{part(claims(iss=iss, roles=['admin']))}.{signature}"
 
 
-def with_its_own_key() -> str:
+def with_its_own_key(iss: str) -> str:
     """A token that brings the key it is signed with."""
     own = RSAKey.generate_key(2048, parameters={"kid": "one"})
-    return token(key=own, header={"jwk": own.as_dict(private=False)}, roles=["admin"])
+    return token(key=own, header={"jwk": {"kty": "RSA"}}, iss=iss, roles=["admin"])
 
 
-def refused() -> dict[str, str]:
+def signed(content: bytes) -> str:
+    """A signature by the right key, over anything."""
+    return jws.serialize_compact({"alg": "RS256", "kid": "one"}, content, RSA, algorithms=["RS256"])
+
+
+def refused(iss: str = ISSUER) -> dict[str, str]:
     """Tokens that no service may accept, by what is wrong with them."""
     now = int(time.time())
+
+    def admin(**changed: Any) -> str:
+        return token(**{"iss": iss, "roles": ["admin"], **changed})
+
     return {
-        "alg none": forged(kid="one"),
-        "alg None": forged(alg="None"),
-        "no algorithm": f"{part({'kid': 'one'})}.{part(claims())}.{part(b'x')}",
-        "another key of the same id": token(key=OTHER_RSA),
-        "a key nobody knows": token(key=LATER, algorithm="ES256"),
-        "an algorithm that is not pinned": token(algorithm="RS512"),
-        "the public key as a secret": signed_with_the_public_key(),
-        "its own key": with_its_own_key(),
-        "altered claims": altered(),
-        "no signature": token().rpartition(".")[0] + ".",
-        "another audience": token(aud="somebody-else"),
-        "no audience": token(aud=None),
-        "another issuer": token(iss="https://evil.example"),
-        "the issuer with a slash": token(iss=ISSUER + "/"),
-        "no issuer": token(iss=None),
-        "expired": token(exp=now - 60),
-        "no end": token(exp=None),
-        "an end that is a text": token(exp="never"),
-        "an end that is no number": token(exp=float("nan")),
-        "not yet": token(nbf=now + 600),
-        "from the future": token(iat=now + 600),
-        "nobody": token(sub=None),
-        "a critical header": forged(crit=["x"], x=1),
-        "claims that are a list": jws.serialize_compact(
-            {"alg": "RS256", "kid": "one"}, b"[]", RSA, algorithms=["RS256"]
-        ),
-        "claims that are no JSON": jws.serialize_compact(
-            {"alg": "RS256", "kid": "one"}, b"{", RSA, algorithms=["RS256"]
-        ),
+        "alg none": forged(iss, kid="one"),
+        "alg None": forged(iss, alg="None"),
+        "no algorithm": f"{part({'kid': 'one'})}.{part(claims(iss=iss))}.{part(b'x')}",
+        "another key of the same id": admin(key=OTHER_RSA),
+        "a key nobody knows": admin(key=LATER, algorithm="ES256"),
+        "an algorithm that is not pinned": admin(algorithm="RS512"),
+        "the public key as a secret": signed_with_the_public_key(iss),
+        "its own key": with_its_own_key(iss),
+        "altered claims": altered(iss),
+        "no signature": admin().rpartition(".")[0] + ".",
+        "another audience": admin(aud="somebody-else"),
+        "no audience": admin(aud=None),
+        "another issuer": admin(iss="https://evil.example"),
+        "the issuer with a slash": admin(iss=iss + "/"),
+        "no issuer": admin(iss=None),
+        "expired": admin(exp=now - 60),
+        "no end": admin(exp=None),
+        "an end that is a text": admin(exp="never"),
+        "an end that is no number": admin(exp=float("nan")),
+        "not yet": admin(nbf=now + 600),
+        "from the future": admin(iat=now + 600),
+        "nobody": admin(sub=None),
+        "a critical header": forged(iss, crit=["x"], x=1),
+        "claims that are a list": signed(b"[]"),
+        "claims that are no JSON": signed(b"{"),
         "no token at all": "eyJ.eyJ.x",
         "too long": "eyJ" + "a" * 20_000 + ".e.e",
-        "a client without its id": token(roles=["client"]),
+        "a client without its id": admin(roles=["client"]),
     }

@@ -78,7 +78,12 @@ def test_a_key_that_was_verified_is_not_verified_again(stores: Stores, monkeypat
     _, text = create(of)
     wrong = text[:-1] + ("a" if text[-1] != "a" else "b")
     calls = []
-    monkeypatch.setattr(keyring, "verifies", lambda *given: calls.append(given) or verifies(*given))
+
+    def counted(hashed: str, given: str) -> bool:
+        calls.append(given)
+        return verifies(hashed, given)
+
+    monkeypatch.setattr(keyring, "verifies", counted)
     for _ in range(5):
         assert of.identify(text)
         assert not of.identify(wrong)
@@ -109,7 +114,7 @@ def test_a_key_expires(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
     of = ring(stores())
     _, text = create(of, expires_at=time.time() + 100)
     assert of.identify(text)
-    monkeypatch.setattr(keyring.time, "time", lambda: 2e9 + 1e9)
+    monkeypatch.setattr("policy_engine.keyring.time.time", lambda: 3e9)
     assert of.identify(text) is None
 
 
@@ -201,8 +206,8 @@ def test_a_restore_brings_keys_back_but_for_those_that_were_revoked(stores: Stor
     back_up(store.database, file, lambda _done, _total: None)
     patiently(partial(of.revoke, revoked[0].key_id, author="root"))
     later = create(of)
-    give = {"author": "root", "replace": False, "progress": lambda _done, _total: None}
-    patiently(lambda: restore(store.database, DEFAULT_TENANT, file, store.keys, **give))
+    again = partial(restore, author="root", replace=False, progress=lambda _done, _total: None)
+    patiently(lambda: again(store.database, DEFAULT_TENANT, file, store.keys))
     of.refresh()
     assert of.identify(kept[1])
     assert of.identify(revoked[1]) is None

@@ -18,6 +18,7 @@ COMMANDS = {
     "import": "policy_engine.cli.policies:import_policies",
     "backup": "policy_engine.cli.backup:backup",
     "restore": "policy_engine.cli.backup:restore",
+    "keys": "policy_engine.cli.keys:keys",
     "audit": "policy_engine.cli.audit:audit",
     "erase": "policy_engine.cli.erase:erase",
     "demo": "policy_engine.cli.demo:demo",

@@ -9,6 +9,7 @@ import msgspec
 
 from policy_engine.identity.permission import Permission
 from policy_engine.identity.role import permissions
+from policy_engine.identity.scope import Scope
 
 Method = Literal["anonymous", "page", "network", "admin_key", "key", "token", "certificate"]
 """How somebody was told: not at all, not at all because a web page of another origin asks, by the address, or by one of
@@ -28,6 +29,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
         client_id: The client that it is bound to: it may ask about that one alone.
         key_id: The key that it showed.
         expires_at: When the credential ends, in seconds since 1970.
+        scope: The bounds of what it may check, None when there are none.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     client_id: str | None = None
     key_id: str | None = None
     expires_at: float | None = None
+    scope: Scope | None = None
 
     @classmethod
     def of(
@@ -55,15 +58,17 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
             KeyError: There is no such role.
         """
         given = tuple(dict.fromkeys(roles))
+        allowed = permissions(given)
         shown = "".join(letter if letter.isprintable() else "?" for letter in name[:MAX_NAME])
         return cls(
             name=shown,
             roles=given,
-            permissions=permissions(given),
+            permissions=allowed,
             method=method,
             client_id=client_id,
             key_id=key_id,
             expires_at=expires_at,
+            scope=Scope.of(allowed, client_id),
         )
 
     @property

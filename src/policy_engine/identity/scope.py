@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple, Self
 
 from policy_engine.identity.permission import Permission
-from policy_engine.identity.principal import Principal
 
 
 class Scope(NamedTuple):
@@ -22,15 +22,15 @@ class Scope(NamedTuple):
     explains: bool
 
     @classmethod
-    def of(cls, principal: Principal) -> Self | None:
-        """Return the bounds of somebody; None when there are none."""
-        simulates = not principal.may(Permission.CHECK)
-        explains = principal.may(Permission.READ_POLICIES)
-        if explains and not simulates and principal.client_id is None:
+    def of(cls, permissions: frozenset[Permission], client_id: str | None) -> Self | None:
+        """Return the bounds of who has these permissions; None when there are none."""
+        simulates = Permission.CHECK not in permissions
+        explains = Permission.READ_POLICIES in permissions
+        if explains and not simulates and client_id is None:
             return None
-        return cls(principal.client_id, simulates, explains)
+        return cls(client_id, simulates, explains)
 
-    def refusal(self, contexts: list[dict[str, Any]], *, simulated: bool, explain: bool) -> str:
+    def refusal(self, contexts: Iterable[dict[str, Any]], *, simulated: bool, explain: bool) -> str:
         """Return why checks are not to be answered, empty when they are."""
         if self.simulates and not simulated:
             return f"the permission `{Permission.CHECK}` is missing: without it, name a time with `at`"

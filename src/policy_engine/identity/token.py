@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 from joserfc import jwt
 from joserfc.errors import InvalidKeyIdError, JoseError
-from joserfc.jwk import ECKey, JWKRegistry, KeySet, OKPKey, RSAKey
+from joserfc.jwk import ECKey, JWKRegistry, Key, KeySet, OKPKey, RSAKey
 
+from policy_engine.identity.network import parse_address
 from policy_engine.identity.principal import Principal
 from policy_engine.identity.role import CLIENT, ROLES
 
@@ -54,6 +56,17 @@ class TokenError(ValueError):
         self.unknown_key = unknown_key
 
 
+def is_issuer(url: str) -> bool:
+    """Whether keys may be fetched from an address: nobody on the way may be able to put theirs in their place."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    address = parse_address(parts.hostname or "")
+    is_here = parts.hostname == "localhost" or (address is not None and address.is_loopback)
+    return bool(parts.hostname) and (parts.scheme == "https" or (parts.scheme == "http" and is_here))
+
+
 def looks_like_token(text: str) -> bool:
     """Whether a credential is to be read as a token: it has three parts and begins as the JSON of a header does."""
     return text.startswith("eyJ") and text.count(".") == 2  # noqa: PLR2004 - header.payload.signature
@@ -66,7 +79,8 @@ def read_key_set(document: Any) -> KeySet:
         ValueError: There are none.
     """
     listed = document.get("keys") if isinstance(document, dict) else None
-    keys = [key for entry in listed or () if (key := _key(entry)) is not None] if isinstance(listed, list) else []
+    entries = listed if isinstance(listed, list) else []
+    keys: list[Key] = [key for entry in entries if (key := _key(entry)) is not None]
     if not keys:
         raise ValueError("the document holds no key that signatures can be verified with")
     return KeySet(keys)

@@ -56,7 +56,7 @@ class KeyPlace(NamedTuple):
 
     generation: int
     seq: int
-    count: int
+    keys: int
 
 
 class ApiKeys:
