@@ -232,7 +232,13 @@ def test_an_issuer_whose_keys_are_not_known_lets_nobody_in(services: Services) -
 
 # A client that asks about itself alone
 
-OTHERS = ({}, {"client_id": "d"}, {"client_id": None}, {"client_id": ["c"]}, {"clientId": "c"})
+OTHERS: tuple[dict[str, Any], ...] = (
+    {},
+    {"client_id": "d"},
+    {"client_id": None},
+    {"client_id": ["c"]},
+    {"clientId": "c"},
+)
 
 
 @pytest.fixture

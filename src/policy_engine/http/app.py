@@ -53,6 +53,8 @@ from policy_engine.service import PolicyService
 
 log = logging.getLogger(__name__)
 
+BLUEPRINTS = (health, policies, revisions, decisions, events, trust, privacy, keys)
+
 _STATUS: dict[type[PolicyEngineError], HTTPStatus] = {
     InvalidPolicyError: HTTPStatus.BAD_REQUEST,
     InvalidRequestError: HTTPStatus.BAD_REQUEST,
@@ -84,7 +86,7 @@ def create_app(service: PolicyService, access: Access | None = None) -> Flask:
     app = Flask("policy_engine", static_folder=None)
     app.extensions["policy_service"] = service
     app.extensions["policy_access"] = access
-    for blueprint in (health, policies, revisions, decisions, events, trust, privacy, keys):
+    for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
     endpoints = CheckEndpoints(service).routes
     for path, endpoint in endpoints.items():

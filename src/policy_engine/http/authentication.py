@@ -151,7 +151,7 @@ class Authenticator:
         try:
             return _read_with(text, oidc, issuer)
         except TokenError as error:
-            if not (error.unknown_key and issuer.look_again(wait_seconds)):
+            if not (error.may_be_newer and issuer.look_again(wait_seconds)):
                 raise
         return _read_with(text, oidc, issuer)
 

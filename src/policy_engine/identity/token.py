@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 from joserfc import jwt
-from joserfc.errors import InvalidKeyIdError, JoseError
+from joserfc.errors import BadSignatureError, InvalidKeyIdError, JoseError
 from joserfc.jwk import ECKey, JWKRegistry, Key, KeySet, OKPKey, RSAKey
 
 from policy_engine.identity.network import parse_address
@@ -48,12 +48,12 @@ class TokenError(ValueError):
     """A token that is not accepted.
 
     Attributes:
-        unknown_key: Whether it is signed with a key that is not among those known.
+        may_be_newer: Whether it may be signed with a key that the issuer has had only since its keys were fetched.
     """
 
-    def __init__(self, reason: str, *, unknown_key: bool = False) -> None:
+    def __init__(self, reason: str, *, may_be_newer: bool = False) -> None:
         super().__init__(reason)
-        self.unknown_key = unknown_key
+        self.may_be_newer = may_be_newer
 
 
 def is_issuer(url: str) -> bool:
@@ -123,7 +123,9 @@ def read_token(text: str, keys: KeySet, oidc: Oidc, now: float) -> Principal:
             exp={"essential": True},
         ).validate(claims)
     except InvalidKeyIdError as error:
-        raise TokenError("the token is signed with an unknown key", unknown_key=True) from error
+        raise TokenError("the token is signed with an unknown key", may_be_newer=True) from error
+    except BadSignatureError as error:  # not every issuer names its keys
+        raise TokenError(_reason(error), may_be_newer=True) from error
     except (JoseError, ValueError, TypeError, RecursionError) as error:
         raise TokenError(_reason(error)) from error
     return _principal(claims, oidc)
