@@ -107,6 +107,15 @@ def test_streams_are_for_those_who_may_read_events(processes: Processes) -> None
 
     assert (status({}), status(bearer("pe_x")), status(bearer(admin))) == (401, 401, 200)
 
+    made = running.request("POST", "/api/v1/keys", {"name": "x", "roles": ["viewer"]}, headers=bearer(admin)).json
+    connection = HTTPConnection("127.0.0.1", running.stream_port, timeout=20)
+    connection.request("GET", "/api/v1/events/stream?since_event_id=x", headers=bearer(made["key"]))
+    response = connection.getresponse()
+    assert response.status == 200
+    assert running.request("DELETE", f"/api/v1/keys/{made['key_id']}", headers=bearer(admin)).status == 200
+    assert b"KEY_REVOKED" in response.read()  # up to the end of the stream, which came by itself
+    connection.close()
+
 
 # Tokens
 

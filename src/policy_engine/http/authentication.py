@@ -30,7 +30,7 @@ _WAIT_SECONDS = 0.2
 """How long a request waits for keys of the issuer."""
 
 
-def shown(environ: Mapping[str, Any]) -> str | None:
+def credential(environ: Mapping[str, Any]) -> str | None:
     """Return the key or token that a request shows, None when it shows none."""
     header: str | None = environ.get("HTTP_AUTHORIZATION")
     if header is not None:
@@ -84,7 +84,7 @@ class Authenticator:
             ProblemError: 401: the credential is not valid; 503: that cannot be found out now.
             BusyError: That cannot be found out now.
         """
-        text = shown(environ)
+        text = credential(environ)
         if text is not None:
             return self._credential(text, environ, wait_seconds)
         if self._proxies and environ.get("REMOTE_ADDR") in self._proxies:

@@ -18,12 +18,14 @@ from urllib.parse import parse_qs, urlsplit
 
 import h11
 
+from policy_engine.http.authentication import credential
 from policy_engine.http.event_types import read_event_types
 from policy_engine.http.feed import KEEP_ALIVE_SECONDS, Feed, Frame
 from policy_engine.http.front import CHALLENGE, REQUEST_ID, RETRY, guarded, request_id
 from policy_engine.http.problem import ProblemError, Reply, problem
 from policy_engine.identity.certificate import variable
 from policy_engine.ids import uuid7
+from policy_engine.model.errors import BusyError
 from policy_engine.store.events import EventLog
 from policy_engine.store.following import Place
 
@@ -31,6 +33,7 @@ STREAM_PATH = "/api/v1/events/stream"
 MAX_SUBSCRIBERS = 5000
 MAX_REQUEST_BYTES = 16 * 1024
 REQUEST_SECONDS = 5.0
+AUTHORISE_SECONDS = 2.0
 
 _BACKLOG = 1024
 _SPARE_CONNECTIONS = 500
@@ -55,6 +58,7 @@ class EventStream:
         port: int,
         *,
         authorise: Authorise = lambda _environ: None,
+        authorise_seconds: float = AUTHORISE_SECONDS,
         max_subscribers: int = MAX_SUBSCRIBERS,
         keep_alive_seconds: float = KEEP_ALIVE_SECONDS,
         request_seconds: float = REQUEST_SECONDS,
@@ -66,11 +70,13 @@ class EventStream:
             host: The address to listen on.
             port: The port, which other processes may listen on too; 0 for any that is free.
             authorise: Called with each request as WSGI would show it; raises ProblemError for who may not follow.
+            authorise_seconds: How often that is asked again of those who showed a credential.
             max_subscribers: How many streams there may be at a time.
             keep_alive_seconds: How often each gets a comment.
             request_seconds: How long a request may take to arrive.
         """
         self.authorise = authorise
+        self.authorise_seconds = authorise_seconds
         self.max_subscribers = max_subscribers
         self.request_seconds = request_seconds
         self.connections: set[Connection] = set()
@@ -116,12 +122,27 @@ class EventStream:
                 started.set_exception(error)
                 return
             started.set_result(server.sockets[0].getsockname()[1])
-            feeding = asyncio.create_task(self.feed.run())
+            tasks = [asyncio.create_task(self.feed.run()), asyncio.create_task(self._look_again())]
             await self._stopping.wait()
             server.close()
-            feeding.cancel()
-            await asyncio.wait([feeding])
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
             await self._end()
+
+    async def _look_again(self) -> None:
+        """End the streams of those whose credentials are not valid any more."""
+        while True:
+            await asyncio.sleep(self.authorise_seconds)
+            for connection in list(self.connections):
+                if connection.shown is not None:
+                    try:
+                        self.authorise(dict(connection.shown))
+                    except ProblemError as error:
+                        if error.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+                            connection.end()
+                    except BusyError:
+                        continue
 
     async def _end(self) -> None:
         """End every stream: what it was sent is still delivered, unless that takes long."""
@@ -172,7 +193,11 @@ def _asked(request: h11.Request) -> _Asked:
 
 
 class Connection(asyncio.Protocol):
-    """One connection: a request, then a problem or a stream; one that streams is a subscriber of the feed."""
+    """One connection: a request, then a problem or a stream; one that streams is a subscriber of the feed.
+
+    Attributes:
+        shown: The request, when it showed a credential.
+    """
 
     def __init__(self, stream: EventStream) -> None:
         self._stream = stream
@@ -181,6 +206,7 @@ class Connection(asyncio.Protocol):
         self._received = 0
         self._head = b""
         self._chunked = False
+        self.shown: dict[str, Any] | None = None
 
     # What the event loop calls
 
@@ -240,7 +266,9 @@ class Connection(asyncio.Protocol):
             raise ProblemError(HTTPStatus.NOT_FOUND, "there is nothing at this path")
         if asked.method != "GET":
             raise ProblemError(HTTPStatus.METHOD_NOT_ALLOWED, "this path does not take this method")
-        self._stream.authorise(asked.environ(self._transport.get_extra_info("peername")))
+        environ = asked.environ(self._transport.get_extra_info("peername"))
+        self._stream.authorise(dict(environ))
+        self.shown = environ if credential(environ) is not None else None
         types = read_event_types([*asked.query.get("event_type", ()), *asked.query.get("type", ())])
         if len(self._stream.feed) >= self._stream.max_subscribers:
             raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "as many streams as there may be are open")
