@@ -87,7 +87,7 @@ class IssuerKeys:
     def _run(self) -> None:
         while True:
             with self._condition:
-                pause = _FRESH_SECONDS if self.keys is not None else _PAUSE_SECONDS
+                pause = _FRESH_SECONDS if self.keys is not None else None  # else it is the next token that asks
                 self._condition.wait_for(lambda: self._is_wanted, pause)
                 self._is_wanted, self._is_looking = False, True
             found = self._fetch()
