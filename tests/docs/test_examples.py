@@ -123,7 +123,8 @@ def _check_options(name: str, arguments: list[str], group: click.Group = main) -
     if isinstance(command, click.Group):
         _check_options(arguments[0], arguments[1:], command)
         return
-    with command.make_context(name, list(arguments)) as context:
+    parent = click.Context(main, **main.context_settings)  # click remembers the options for help of the first context
+    with command.make_context(name, list(arguments), parent=parent) as context:
         assert isinstance(context, click.Context)
 
 
