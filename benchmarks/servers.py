@@ -48,7 +48,8 @@ def service(policy_file: Path, data: Path, **settings: str) -> Iterator[Server]:
     command = [sys.executable, "-m", "policy_engine.cli.main", "serve", "--port", str(port), "--metrics-port", "0"]
     more = ["--stream-port", "0"] if "POLICY_STREAM_PORT" not in settings else []
     where = ["--data-dir", str(data), "--policy-file", str(policy_file)]
-    with _running([*command, *more, *where], port, "/livez", settings) as server:
+    trusted = {"POLICY_TRUSTED_NETWORKS": "127.0.0.0/8", "POLICY_TRUSTED_ROLES": "admin"}
+    with _running([*command, *more, *where], port, "/livez", {**trusted, **settings}) as server:
         yield server
 
 

@@ -73,11 +73,16 @@ def policy_file(tmp_path: Path, document: dict[str, Any]) -> Path:
     return path
 
 
+TRUSTED: dict[str, tuple[str, ...]] = {"trusted_networks": ("127.0.0.0/8", "::1"), "trusted_roles": ("admin",)}
+"""What lets tests change everything from this machine without a key."""
+
+
 class Services:
     """Makes services in this process and stops them."""
 
     def __init__(self, policy_file: Path, data_dir: Path) -> None:
-        self._settings = {"policy_file": str(policy_file), "data_dir": str(data_dir), "watch_interval_seconds": 0.05}
+        files = {"policy_file": str(policy_file), "data_dir": str(data_dir)}
+        self._settings = {**files, **TRUSTED, "watch_interval_seconds": 0.05}
         self._made: list[PolicyService] = []
 
     def __call__(self, **settings: Any) -> PolicyService:

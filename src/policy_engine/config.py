@@ -11,6 +11,10 @@ import msgspec
 
 from policy_engine.bundle.place import check_place
 from policy_engine.facts.inventory import Component, bounds, components_from_nodes
+from policy_engine.identity.certificate import Certificates
+from policy_engine.identity.principal import Grant
+from policy_engine.identity.role import ROLES, client_problem
+from policy_engine.identity.token import ALGORITHMS, Oidc, is_issuer
 from policy_engine.language.suggest import did_you_mean
 from policy_engine.model.errors import SettingsError
 from policy_engine.privacy.budget import Budget
@@ -26,6 +30,7 @@ PACKAGED_POLICY_FILE = Path(__file__).parent / "defaults" / "policies.json"
 DATABASE_FILE = "policy-engine.db"
 
 _NODE = "node_ip_"
+_MAX_LEEWAY_SECONDS = 600
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +76,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_batch: int = 10_000
     admin_key: str = ""
     admin_key_file: str = ""
+    anonymous_roles: tuple[str, ...] = ("checker", "viewer")
+    trusted_networks: tuple[str, ...] = ()
+    trusted_roles: tuple[str, ...] = ("reporter", "viewer")
+    trusted_hosts: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
+    certificates: Certificates | None = None
+    oidc: Oidc | None = None
     policy_id: str = "policy-engine"
     policy_ip: str = ""
     collector_host: str = ""
@@ -163,6 +175,11 @@ ENVIRONMENT: Mapping[str, str] = {
     "POLICY_MAX_BATCH": "max_batch",
     "POLICY_ADMIN_KEY": "admin_key",
     "POLICY_ADMIN_KEY_FILE": "admin_key_file",
+    "ANONYMOUS_ROLES": "anonymous_roles",
+    "POLICY_TRUSTED_NETWORKS": "trusted_networks",
+    "POLICY_TRUSTED_ROLES": "trusted_roles",
+    "POLICY_TRUSTED_HOSTS": "trusted_hosts",
+    "POLICY_TRUSTED_PROXIES": "trusted_proxies",
 }
 """Environment variable -> setting. `POLICY_CONFIG` names the config file, `NODE_IP_*` the addresses of components."""
 
@@ -344,6 +361,54 @@ def _check_zone(name: str) -> str | None:
     return None
 
 
+def _check_roles(roles: tuple[str, ...]) -> str | None:
+    for role in roles:
+        if role not in ROLES:
+            hint = did_you_mean(role, ROLES)
+            return f"`{role}` is not a role{f'; {hint}' if hint else ''}"
+    return None
+
+
+def _check_unbound_roles(roles: tuple[str, ...]) -> str | None:
+    """Refuse roles for many callers at once that only one client can have."""
+    return _check_roles(roles) or client_problem(roles, None) or None
+
+
+def _check_networks(networks: tuple[str, ...]) -> str | None:
+    for network in networks:
+        try:
+            bounds(network)
+        except ValueError:
+            return f"`{network}` is not an address or a network"
+    return None
+
+
+def _check_certificates(certificates: Certificates | None) -> str | None:
+    for subject, grant in certificates.subjects.items() if certificates else ():
+        problem = _check_grant(grant)
+        if problem:
+            return f"`{subject}`: {problem}"
+    return None
+
+
+def _check_grant(grant: Grant) -> str | None:
+    return _check_roles(grant.roles) or client_problem(grant.roles, grant.client_id) or None
+
+
+def _check_oidc(oidc: Oidc | None) -> str | None:
+    if oidc is None:
+        return None
+    if not is_issuer(oidc.issuer):
+        return f"`{oidc.issuer}` is not the address of an issuer: `https://`, or `http://` on this machine"
+    if not oidc.audience:
+        return "`audience` is empty: tokens for anybody would be accepted"
+    if not oidc.algorithms or not set(oidc.algorithms) <= set(ALGORITHMS):
+        return f"`algorithms` are some of {', '.join(ALGORITHMS)}"
+    if not 0 <= oidc.leeway_seconds <= _MAX_LEEWAY_SECONDS:
+        return f"`leeway_seconds` is not between 0 and {_MAX_LEEWAY_SECONDS}"
+    return _check_roles(tuple(role for roles in oidc.role_map.values() for role in roles))
+
+
 def _within(low: float, high: float) -> Callable[[Any], str | None]:
     return lambda value: None if low <= value <= high else f"`{value}` is not between {low:g} and {high:g}"
 
@@ -371,4 +436,10 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "threads": _within(1, 128),
     "max_body_bytes": _within(1024, 2**30),
     "max_batch": _within(1, 10_000),
+    "anonymous_roles": _check_unbound_roles,
+    "trusted_networks": _check_networks,
+    "trusted_roles": _check_unbound_roles,
+    "trusted_proxies": _check_networks,
+    "certificates": _check_certificates,
+    "oidc": _check_oidc,
 }

@@ -19,6 +19,8 @@ from policy_engine.bundle_import import BundleImport, usable
 from policy_engine.bundle_source import BundleSource, make_source
 from policy_engine.config import Settings
 from policy_engine.file_import import FileImport
+from policy_engine.identity.scope import Scope
+from policy_engine.keyring import Keyring
 from policy_engine.language.canonical import digest
 from policy_engine.language.document import parse_document
 from policy_engine.model.decision import Decision
@@ -39,6 +41,7 @@ from policy_engine.quota import LogQuota
 from policy_engine.reputation import Reputation
 from policy_engine.signing import read_public_key
 from policy_engine.spending import Spending
+from policy_engine.store.api_keys import ApiKeys
 from policy_engine.store.database import Database
 from policy_engine.store.events import EventLog
 from policy_engine.store.follow import Follower
@@ -78,12 +81,14 @@ class Caller(NamedTuple):
         trusted: Whether everything it asks is logged.
         sync: Whether the answer waits until the decision has reached the disk.
         min_version: The oldest revision that may answer.
+        scope: What it may not ask; None where it may ask anything.
     """
 
     source: str | None = None
     trusted: bool = True
     sync: bool = False
     min_version: int = 0
+    scope: Scope | None = None
 
 
 SELF = Caller()
@@ -140,6 +145,7 @@ class PolicyService:
         settings = self.settings
         present = load_policies(settings, self.store)
         store = self.store
+        self.keys = Keyring(ApiKeys(store.database, store.options.tenant, store.writer))
         ledger = TrustStore(store.database, store.options.tenant, store.writer, parameters(settings.trust))
         self.privacy = Spending(self.store, settings.privacy)
         self.engine = PolicyEngine(
@@ -366,7 +372,7 @@ class PolicyService:
         looks = [self.store.writer.notice_erasures, self._activation.catch_up]
         if time.monotonic() >= self._next_refresh:
             self._next_refresh = time.monotonic() + _REFRESH_SECONDS
-            looks += [self.reputation.refresh, self.privacy.refresh]
+            looks += [self.reputation.refresh, self.privacy.refresh, self.keys.refresh]
         for look in looks:
             try:
                 look()

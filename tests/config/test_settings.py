@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -365,3 +366,47 @@ def test_where_everything_is_kept(directory: Path) -> None:
 def test_every_variable_is_a_setting() -> None:
     assert set(ENVIRONMENT.values()) <= set(Settings.__struct_fields__)
     assert len(set(ENVIRONMENT.values())) == len(ENVIRONMENT)
+
+
+OIDC = {"issuer": "https://issuer.example", "audience": "policy-engine"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"anonymous_roles": ["viewr"]}, "did you mean `viewer`"),
+        ({"anonymous_roles": ["client"]}, "needs the id"),
+        ({"trusted_roles": ["root"]}, "`root` is not a role"),
+        ({"trusted_networks": ["office"]}, "`office` is not an address"),
+        ({"trusted_proxies": ["10.0.0.1/8"]}, "`10.0.0.1/8` is not an address"),
+        ({"certificates": {"subjects": {"CN=a": {"roles": ["root"]}}}}, "`CN=a`: `root` is not a role"),
+        ({"certificates": {"subjects": {"CN=a": {"roles": ["client"]}}}}, "needs the id"),
+        ({"certificates": {"header": "X"}}, "unknown field"),
+        ({"oidc": {"issuer": "https://issuer.example"}}, "audience"),
+        ({"oidc": {**OIDC, "audience": ""}}, "`audience` is empty"),
+        ({"oidc": {**OIDC, "issuer": "http://issuer.example"}}, "not the address of an issuer"),
+        ({"oidc": {**OIDC, "issuer": "file:///etc/passwd"}}, "not the address of an issuer"),
+        ({"oidc": {**OIDC, "algorithms": ["none"]}}, "`algorithms` are some of"),
+        ({"oidc": {**OIDC, "algorithms": ["RS256", "HS256"]}}, "`algorithms` are some of"),
+        ({"oidc": {**OIDC, "algorithms": []}}, "`algorithms` are some of"),
+        ({"oidc": {**OIDC, "leeway_seconds": 86400}}, "`leeway_seconds`"),
+        ({"oidc": {**OIDC, "role_map": {"staff": ["root"]}}}, "`root` is not a role"),
+    ],
+)
+def test_who_may_do_what_is_checked(tmp_path: Path, settings: dict[str, object], said: str) -> None:
+    path = tmp_path / "access.json"
+    path.write_text(json.dumps(settings))
+    with pytest.raises(SettingsError, match=re.escape(said)):
+        load_settings({}, config_file=str(path))
+
+
+def test_networks_and_roles_from_the_environment() -> None:
+    given = {
+        "ANONYMOUS_ROLES": "checker",
+        "POLICY_TRUSTED_NETWORKS": "10.0.0.0/8, ::1",
+        "POLICY_TRUSTED_ROLES": "admin",
+    }
+    settings = load_settings(given).settings
+    assert (settings.anonymous_roles, settings.trusted_networks) == (("checker",), ("10.0.0.0/8", "::1"))
+    assert settings.trusted_roles == ("admin",)
+    assert load_settings({"ANONYMOUS_ROLES": ","}).settings.anonymous_roles == ()

@@ -6,6 +6,12 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from flask import Flask
+
+from policy_engine.http.app import BLUEPRINTS
+from policy_engine.http.permissions import PERMISSIONS
+from policy_engine.identity.permission import MEANINGS, Permission
+from policy_engine.identity.role import ADMIN, ROLES
 from policy_engine.language.vocabulary.actions import ACTIONS
 from policy_engine.language.vocabulary.types import BUILT_IN
 from policy_engine.model.alias import ALIASES
@@ -84,12 +90,53 @@ def events() -> str:
     return _table(("event_type", "when"), [(f"`{name}`", meaning) for name, meaning in EVENT_TYPES.items()])
 
 
+def roles() -> str:
+    """Every role with what it allows."""
+    rows = [(f"`{role}`", _code(sorted(allowed))) for role, allowed in ROLES.items() if role != ADMIN]
+    return _table(("role", "permissions"), [*rows, (f"`{ADMIN}`", "all of them")])
+
+
+def permissions() -> str:
+    """Every permission with what it lets somebody do, and who has it."""
+    rows = [
+        (f"`{permission}`", meaning, _code(role for role, allowed in ROLES.items() if permission in allowed))
+        for permission, meaning in MEANINGS.items()
+    ]
+    return _table(("permission", "lets somebody", "roles"), rows)
+
+
+def protected() -> str:
+    """Every route with the permission that it needs."""
+    found = {permission: _routes(permission) for permission in MEANINGS}
+    rows = [(f"`{permission}`", _code(routes)) for permission, routes in found.items() if routes]
+    open_to_all = _code(_routes(None))
+    return _table(("permission", "routes"), [*rows, ("none, but no credential that is not valid", open_to_all)])
+
+
+def _routes(permission: Permission | None) -> list[str]:
+    """Return the routes that need a permission, as they are written elsewhere."""
+    app = Flask("routes", static_folder=None)
+    for blueprint in BLUEPRINTS:
+        app.register_blueprint(blueprint)
+    found = [
+        f"{method} {rule.rule}"
+        for rule in app.url_map.iter_rules()
+        for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})
+        if rule.endpoint in PERMISSIONS and PERMISSIONS[rule.endpoint] is permission
+    ]
+    hot = [f"POST {path}" for path, needed in PERMISSIONS.items() if path.startswith("/") and needed is permission]
+    return sorted([*found, *hot])
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "actions": actions,
     "types": types,
     "facts": facts,
     "aliases": aliases,
     "events": events,
+    "roles": roles,
+    "permissions": permissions,
+    "routes": protected,
 }
 """Name of a block -> its content."""
 

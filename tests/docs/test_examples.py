@@ -22,8 +22,11 @@ from policy_engine import PolicyEngine
 from policy_engine.cli.main import main
 from policy_engine.config import ENVIRONMENT, Settings, load_settings
 from policy_engine.http.app import create_app
+from policy_engine.keyring import make_first_key
 from policy_engine.language.document import read_document
 from policy_engine.service import PolicyService
+from policy_engine.store.api_keys import ApiKeys
+from policy_engine.store.options import DEFAULT_TENANT
 
 
 def _name(block: Block) -> str:
@@ -47,11 +50,14 @@ def test_json_parses_and_policies_are_accepted(block: Block) -> None:
         read_document({"policies": [{"id": "example", **value}]})
 
 
+_SETTINGS = ("docs/settings.md", "docs/operations.md", "docs/security.md")
+
+
 def test_example_settings_are_accepted(tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text("secret")
-    shown = [json.loads(block.text) for block in blocks("json", pages=("docs/settings.md", "docs/operations.md"))]
-    assert len(shown) == 2
+    shown = [json.loads(block.text) for block in blocks("json", pages=_SETTINGS)]
+    assert len(shown) == 5
     for settings in shown:
         file = tmp_path / "config.json"
         file.write_text(
@@ -107,7 +113,7 @@ def test_shell_commands_exist(block: Block) -> None:
         elif program == ".venv/bin/policy-engine":
             _check_options(arguments[0], arguments[1:])
         else:
-            assert program in {"curl", "cp", "sed", "echo"}
+            assert program in {"curl", "cp", "sed", "echo", "export"}
 
 
 def _check_options(name: str, arguments: list[str], group: click.Group = main) -> None:
@@ -117,7 +123,8 @@ def _check_options(name: str, arguments: list[str], group: click.Group = main) -
     if isinstance(command, click.Group):
         _check_options(arguments[0], arguments[1:], command)
         return
-    with command.make_context(name, list(arguments)) as context:
+    parent = click.Context(main, **main.context_settings)  # click remembers the options for help of the first context
+    with command.make_context(name, list(arguments), parent=parent) as context:
         assert isinstance(context, click.Context)
 
 
@@ -145,13 +152,17 @@ def _requests(block: Block) -> list[Request]:
     return found
 
 
+def _with(key: str, headers: dict[str, str]) -> dict[str, str]:
+    return {name: value.replace("$POLICY_KEY", key) for name, value in headers.items()}
+
+
 def _values(flag: str, arguments: list[str]) -> list[str]:
     return [value for before, value in pairwise(arguments) if before == flag]
 
 
 def _within(shown: Any, real: Any, *, key: str = "") -> bool:
     """Whether an answer has what is shown of it; what differs from time to time only has to be there."""
-    if key in _VARIES or re.search(r"_at$", key) or _is_uuid(shown):
+    if key in _VARIES or re.search(r"_at$", key) or _is_made(shown):
         return type(shown) is type(real)
     if isinstance(shown, dict):
         return isinstance(real, dict) and all(
@@ -162,8 +173,12 @@ def _within(shown: Any, real: Any, *, key: str = "") -> bool:
     return bool(shown == real)
 
 
-def _is_uuid(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", value) is not None
+def _is_made(value: Any) -> bool:
+    """Whether a value is one that is made anew each time: a UUID, an API key or its prefix."""
+    return isinstance(value, str) and re.fullmatch(_MADE, value) is not None
+
+
+_MADE = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{12}|pe_[0-9a-f]{12}_[\w-]{43}"
 
 
 _VARIES = {
@@ -187,18 +202,24 @@ _VARIES = {
 def test_requests_are_answered_as_shown(page: str, tmp_path: Path) -> None:
     service = PolicyService(Settings(data_dir=str(tmp_path), policy_file="config/policies/policies.json"))
     try:
-        _compare(page, create_app(service).test_client())
+        key = make_first_key(ApiKeys(service.store.database, DEFAULT_TENANT, service.store.writer))
+        assert key is not None
+        service.keys.refresh()
+        _compare(page, create_app(service).test_client(), key)
     finally:
         service.stop()
 
 
-def _compare(page: str, client: FlaskClient) -> None:
+def _compare(page: str, client: FlaskClient, key: str) -> None:
+    """Ask what the page asks, with the key that the first start prints, and compare the answers."""
     answer: Any = None
     compared = 0
     for block in blocks("sh", "json", pages=(page,)):
         if block.language == "sh":
             for asked in _requests(block):
-                response = client.open(asked.path, method=asked.method, headers=asked.headers, data=asked.body)
+                response = client.open(
+                    asked.path, method=asked.method, headers=_with(key, asked.headers), data=asked.body
+                )
                 assert response.status_code < 300, f"{block.place}: {response.get_data(as_text=True)}"
                 answer = json.loads(response.data)
         elif answer is not None:

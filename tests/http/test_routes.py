@@ -14,7 +14,8 @@ from tests.conftest import Services
 from tests.http.logged import post
 from tests.http.shapes import AUTOMATIC, problem, routes
 
-from policy_engine.http.app import WRITES, create_app
+from policy_engine.http.app import create_app
+from policy_engine.http.permissions import WRITES
 from policy_engine.privacy.budget import Budget
 from policy_engine.service import PolicyService
 
@@ -42,6 +43,11 @@ SPEND = {"client_id": "c", "noise_multiplier": 1.0, "sampling_rate": 0.1, "steps
 ACCOUNT = {
     *("federation", "client_id", "method", "epsilon_budget", "delta", "epsilon_spent", "epsilon_reserved"),
     *("epsilon_remaining", "server", "declared", "rests_on_declarations", "history", "next_before"),
+}
+WHO = {"name", "method", "roles", "permissions", "client_id", "key_id", "expires_at"}
+KEY = {
+    *("key_id", "prefix", "name", "roles", "client_id", "author"),
+    *("created_at", "expires_at", "last_used_at", "revoked_at"),
 }
 READY = {"status", "reasons", "policy_version", "revision_digest", "policies", "rules"}
 
@@ -193,6 +199,17 @@ CASES = {
     "GET /api/v1/privacy/clients/<client_id>": Case(
         "/api/v1/privacy/clients/c", None, 200, ACCOUNT, ("/api/v1/privacy/clients/c?method=x", None, 400)
     ),
+    "GET /api/v1/whoami": Case("/api/v1/whoami", None, 200, WHO, None),
+    "GET /api/v1/keys": Case("/api/v1/keys", None, 200, {"keys"}, None),
+    "GET /api/v1/keys/<key_id>": Case("/api/v1/keys/{key_id}", None, 200, KEY, ("/api/v1/keys/nope", None, 404)),
+    "POST /api/v1/keys": Case(
+        *("/api/v1/keys", {"name": "ann", "roles": ["viewer"]}, 201, KEY | {"key"}),
+        ("/api/v1/keys", {"name": "ann", "roles": ["root"]}, 400),
+    ),
+    "PATCH /api/v1/keys/<key_id>": Case(
+        "/api/v1/keys/{key_id}", {"roles": ["author"]}, 200, KEY, ("/api/v1/keys/nope", {"name": "x"}, 404)
+    ),
+    "DELETE /api/v1/keys/<key_id>": Case("/api/v1/keys/{key_id}", None, 200, KEY, ("/api/v1/keys/nope", None, 404)),
     "POST /api/v1/check": Case("/api/v1/check", CHECK, 200, DECISION, ("/api/v1/check", {}, 400)),
     "POST /api/check_policy": Case("/api/check_policy", CHECK, 200, DECISION, ("/api/check_policy", {}, 400)),
     "POST /api/v1/check/batch": Case(
@@ -215,6 +232,9 @@ CASES |= {
 }
 
 REDIRECTS = {"GET /api/v1/events/stream": "http://localhost:5001/api/v1/events/stream"}
+
+VARIES = {"created_at", "updated_at", "version"}
+"""What a policy has only once it was changed, and others have always."""
 
 PLACEHOLDER = re.compile("<[^>]+>")
 UNKNOWN = ("/nope", "/policies/", "/api", "/api/v1", "/api/v1/check/", "/api/v1/policies/a/b/c", "/%ff", "/a b", "/é")
@@ -268,6 +288,9 @@ def test_success(client: FlaskClient, route: str) -> None:
         path = path.format(decision_id=post(client, "/api/v1/check", CHECK)["decision_id"])
     if "/trust" in path:
         path = path.format(job_id=trusting(client))
+    if "key_id" in path:
+        made = client.post("/api/v1/keys", json={"name": "ann", "roles": ["viewer"]}).get_json()
+        path = path.format(key_id=made["key_id"])
     body = case.body
     if body == {"reservation_id": "{reservation_id}"}:
         made = client.post("/api/v1/privacy/reserve", json={**SPEND, "round": 1}).get_json()
@@ -280,7 +303,7 @@ def test_success(client: FlaskClient, route: str) -> None:
     answer = response.get_json()
     assert isinstance(answer, dict) == bool(case.members)
     if case.members:
-        assert answer.keys() - {"created_at", "updated_at", "version"} == case.members - {"version"}
+        assert answer.keys() - VARIES == case.members - VARIES
 
 
 @pytest.mark.parametrize("route", [route for route, case in CASES.items() if case.bad])

@@ -21,6 +21,10 @@ _ATTEMPTS = 5
 _ports = SystemRandom()
 
 
+TRUSTED = {"POLICY_TRUSTED_NETWORKS": "127.0.0.0/8,::1", "POLICY_TRUSTED_ROLES": "admin"}
+"""What lets tests change everything from this machine without a key."""
+
+
 class Answer(NamedTuple):
     status: int
     headers: Mapping[str, str]
@@ -98,7 +102,7 @@ class Running:
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [*COMMAND, "serve", *flags],
-                env=environment(POLICY_WATCH_INTERVAL_SECONDS="0.05", **settings),
+                env=environment(**{"POLICY_WATCH_INTERVAL_SECONDS": "0.05", **TRUSTED, **settings}),
                 cwd=directory,
                 stdout=output,
                 stderr=subprocess.STDOUT,

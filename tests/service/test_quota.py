@@ -184,10 +184,13 @@ def test_everything_of_a_known_source_is_logged(services: Services, address: str
     assert "LOG_QUOTA_EXCEEDED" not in types(service)
 
 
-def test_a_wrong_key_is_anonymous(services: Services) -> None:
-    service = services(anonymous_log_quota=1, admin_key="secret")
-    ask(create_app(service).test_client(), 300, ELSEWHERE, **{"X-API-Key": "wrong"})
-    assert len(represented(service)) < 300
+def test_nothing_is_logged_of_who_shows_a_wrong_key(services: Services) -> None:
+    service = services(admin_key="secret")
+    client = create_app(service).test_client()
+    asked = {"policy_type": "network_security", "context": {"protocol": "tcp"}}
+    for _ in range(3):
+        assert client.post("/api/v1/check", json=asked, headers={"X-API-Key": "wrong"}).status_code == 401
+    assert represented(service) == []
 
 
 def test_the_quota_can_be_switched_off(services: Services) -> None:

@@ -21,6 +21,7 @@ COMMANDS = {
     "verify": "policy_engine.cli.bundles:verify",
     "backup": "policy_engine.cli.backup:backup",
     "restore": "policy_engine.cli.backup:restore",
+    "keys": "policy_engine.cli.keys:keys",
     "audit": "policy_engine.cli.audit:audit",
     "erase": "policy_engine.cli.erase:erase",
     "demo": "policy_engine.cli.demo:demo",

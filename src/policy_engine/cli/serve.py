@@ -13,7 +13,7 @@ import click
 from policy_engine.cli.output import FAILED, fail, print_diagnostics
 from policy_engine.config import LOG_LEVELS, Settings, load_settings
 from policy_engine.logs import configure_logging
-from policy_engine.model.errors import InvalidPolicyError, SettingsError, StateError
+from policy_engine.model.errors import BusyError, InvalidPolicyError, SettingsError, StateError
 
 
 @click.command()
@@ -45,7 +45,8 @@ def serve(config_file: str | None, **flags: Any) -> None:
     """Run the service.
 
     Every flag is also a setting in the config file and an environment variable (in brackets); flags win over the
-    environment, the environment over the file. On anything but a loopback address, changes need POLICY_ADMIN_KEY.
+    environment, the environment over the file. Changes need a key: the first start makes one that may do everything and
+    prints it, once, unless POLICY_ADMIN_KEY or POLICY_ADMIN_KEY_FILE sets one.
 
     Exit code 2 when the service cannot start: because of a setting, the policy file, the data directory or a port.
     """
@@ -85,16 +86,25 @@ def _rehearse(settings: Settings) -> None:
 
 def _try_out(settings: Settings) -> None:
     from policy_engine.bundle.refusal import BundleError  # noqa: PLC0415 - this process alone needs it
+    from policy_engine.keyring import make_first_key  # noqa: PLC0415
     from policy_engine.service import load_policies  # noqa: PLC0415
+    from policy_engine.store.api_keys import ApiKeys  # noqa: PLC0415
     from policy_engine.store.opened import Store  # noqa: PLC0415
 
     logging.disable(logging.CRITICAL)
+    first: str | None = None
     try:
         store = Store(settings.store_options)
         try:
             load_policies(settings, store)
+            keys = ApiKeys(store.database, store.options.tenant, store.writer)
+            if not settings.admin_key and not keys.place().keys:
+                store.start()
+                first = make_first_key(keys)
         finally:
             store.stop()
+        if first is not None:
+            _print_key(settings, first)
     except BundleError as error:
         print_diagnostics("error", error.errors, "red")
         sys.stdout.flush()
@@ -103,8 +113,18 @@ def _try_out(settings: Settings) -> None:
         print_diagnostics("error", error.errors, "red")
         sys.stdout.flush()
         fail(f"the policy file `{settings.policy_path}` is refused")
-    except (StateError, OSError) as error:
+    except (StateError, BusyError, OSError) as error:
         fail(str(error))
+
+
+def _print_key(settings: Settings, key: str) -> None:
+    """Tell whoever starts the service its first key: here and never again."""
+    click.echo("\nThis is the first start. With this key everything may be changed; it is shown this once:\n")
+    click.echo(f"    export POLICY_KEY={key}\n")
+    click.echo(
+        f'    curl -H "Authorization: Bearer $POLICY_KEY" http://{settings.host}:{settings.port}/api/v1/whoami\n'
+    )
+    sys.stdout.flush()
 
 
 def _check_port(host: str, port: int) -> None:

@@ -1,61 +1,139 @@
-"""Who may change something, until there are roles: this machine, and whoever has the admin key."""
+"""Who may do what: each request is let through or refused here."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from hmac import compare_digest
 from http import HTTPStatus
-from ipaddress import ip_address
 from typing import Any
-from urllib.parse import urlsplit
 
 from policy_engine.activation import Cause
+from policy_engine.http.authentication import Authenticator
+from policy_engine.http.logins import FailedLogins
+from policy_engine.http.permissions import PERMISSIONS, PUBLIC
 from policy_engine.http.problem import ProblemError
-from policy_engine.service import Caller
+from policy_engine.identity.permission import Permission
+from policy_engine.identity.principal import Principal
+from policy_engine.service import Caller, PolicyService
 
 MAX_REASON = 500
 MAX_DIGITS = 16
 _LOCAL = frozenset({"127.0.0.1", "::1"})
-
-_PROXY_HEADERS = frozenset({"HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP", "HTTP_VIA"})
-"""What a proxy on this machine adds; without it, everybody behind the proxy would be this machine."""
+_KEPT = "policy_engine.principal"
+"""Where a request keeps who asks: callers' headers cannot have this name."""
 
 
 class Access:
-    """Tells who asks."""
+    """Tells who asks, and what they may do."""
 
-    def __init__(self, admin_key: str) -> None:
-        self._admin_key = admin_key
+    def __init__(self, service: PolicyService) -> None:
+        self._authenticator = Authenticator(service.settings, service.keys, FailedLogins(service.events.record))
 
-    def caller(self, environ: Mapping[str, Any]) -> Caller:
+    def start(self) -> None:
+        """Begin what goes on beside."""
+        self._authenticator.start()
+
+    def principal(self, environ: dict[str, Any]) -> Principal:
+        """Return who asks.
+
+        Raises:
+            ProblemError, BusyError: As `Authenticator.identify`.
+        """
+        known: Principal | None = environ.get(_KEPT)
+        if known is None:
+            known = environ[_KEPT] = self._authenticator.identify(environ)
+        return known
+
+    def caller(self, environ: dict[str, Any]) -> Caller:
         """Return who asks for a check, and how it is to be answered.
 
         Raises:
-            ProblemError: A header cannot be understood.
+            ProblemError: A header cannot be understood, or nothing may be checked.
+            BusyError: As `principal`.
         """
-        source = environ.get("REMOTE_ADDR")
+        principal = self.principal(environ)
+        if principal.scope is not None and not _may_ask(principal):
+            raise _refused(principal, Permission.CHECK)
+        source = self._authenticator.source(environ)
         demanded = environ.get("HTTP_X_MIN_POLICY_VERSION")
         wanted = environ.get("HTTP_X_DECISION_LOG")
         return Caller(
             source,
-            source in _LOCAL or self.is_trusted(environ),
+            source in _LOCAL or principal.is_known,
             wanted is not None and _is_sync(wanted),
             0 if demanded is None else _version(demanded),
+            principal.scope,
         )
 
-    def is_trusted(self, environ: Mapping[str, Any]) -> bool:
-        """Whether the caller could change something too."""
-        try:
-            authorise_write(environ, self._admin_key)
-        except ProblemError:
-            return False
-        return True
+    def authorise(self, endpoint: str | None, environ: dict[str, Any], arguments: Mapping[str, Any]) -> None:
+        """Let a request pass or refuse it.
 
-    def cause(self, environ: Mapping[str, Any]) -> Cause:
+        Args:
+            endpoint: What it is for; None where there is nothing.
+            environ: The request.
+            arguments: What its path names.
+
+        Raises:
+            ProblemError: 401 or 403.
+            BusyError: As `principal`.
+        """
+        if endpoint is None or endpoint in PUBLIC:
+            return
+        principal = self.principal(environ)
+        if endpoint not in PERMISSIONS:
+            raise ProblemError(HTTPStatus.FORBIDDEN, "nobody may use this: it does not say which permission it needs")
+        permission = PERMISSIONS[endpoint]
+        if permission is None or (permission is Permission.CHECK and _may_ask(principal)):
+            return
+        if not principal.may(permission):
+            raise _refused(principal, permission)
+        if principal.client_id is not None and arguments.get("client_id") != principal.client_id:
+            raise ProblemError(HTTPStatus.FORBIDDEN, f"this credential is for client `{principal.client_id}` alone")
+
+    def authorise_stream(self, environ: dict[str, Any]) -> None:
+        """Let somebody follow events or refuse it, without waiting: other streams would wait too.
+
+        Raises:
+            ProblemError, BusyError: As `authorise`.
+        """
+        environ[_KEPT] = self._authenticator.identify(environ, wait_seconds=0)
+        self.require(environ, Permission.READ_EVENTS)
+
+    def require(self, environ: dict[str, Any], permission: Permission) -> None:
+        """Refuse who may not do something.
+
+        Raises:
+            ProblemError: 401 or 403.
+            BusyError: As `principal`.
+        """
+        principal = self.principal(environ)
+        if not principal.may(permission):
+            raise _refused(principal, permission)
+
+    def cause(self, environ: dict[str, Any]) -> Cause:
         """Return who changes something and why; whether that is allowed has been found out before."""
-        author = "admin key" if _key(environ) is not None else "local"
+        principal, source = self.principal(environ), self._authenticator.source(environ)
         reason = _text(environ.get("HTTP_X_CHANGE_REASON", ""))
-        return Cause(author=f"{author} ({environ.get('REMOTE_ADDR', '')})", reason=reason[:MAX_REASON])
+        return Cause(author=f"{principal.name} ({source or ''})", reason=reason[:MAX_REASON])
+
+
+def _may_ask(principal: Principal) -> bool:
+    """Whether somebody may ask for some check; the bounds of which are its scope."""
+    return principal.may(Permission.CHECK) or principal.may(Permission.SIMULATE)
+
+
+def _refused(principal: Principal, permission: Permission) -> ProblemError:
+    """Return the problem that somebody may not do something."""
+    if principal.method == "anonymous":
+        return ProblemError(
+            HTTPStatus.UNAUTHORIZED,
+            f"the permission `{permission}` is missing: show a key or token that has it (`Authorization: Bearer ...`)",
+        )
+    if principal.method == "page":
+        detail = f"on behalf of a page of another origin the permission `{permission}` needs a key or token"
+    else:
+        roles = ", ".join(f"`{role}`" for role in principal.roles) or "no role"
+        detail = f"the permission `{permission}` is missing: this caller has {roles}"
+    return ProblemError(HTTPStatus.FORBIDDEN, detail)
 
 
 def _text(header: str) -> str:
@@ -76,59 +154,3 @@ def _version(demanded: str) -> int:
     if demanded.isascii() and demanded.isdigit() and len(demanded) <= MAX_DIGITS:
         return int(demanded)
     raise ProblemError(HTTPStatus.BAD_REQUEST, "the header `X-Min-Policy-Version` is not a number")
-
-
-def authorise_write(environ: Mapping[str, Any], admin_key: str) -> None:
-    """Let a change pass or refuse it.
-
-    The right key always passes. Without it, a change passes only from this machine itself; and not on behalf of a web
-    page of somewhere else: a browser here that visits a hostile page would otherwise be this machine.
-
-    Raises:
-        ProblemError: 401 or 403.
-    """
-    given = _key(environ)
-    if given is not None:
-        if admin_key and compare_digest(given.encode(), admin_key.encode()):
-            return
-        raise ProblemError(HTTPStatus.UNAUTHORIZED, "the key is not valid")
-    if not _is_loopback(environ.get("REMOTE_ADDR", "")):
-        raise ProblemError(HTTPStatus.UNAUTHORIZED, "changes from other machines need the admin key (POLICY_ADMIN_KEY)")
-    if not _PROXY_HEADERS.isdisjoint(environ):
-        raise ProblemError(HTTPStatus.UNAUTHORIZED, "changes through a proxy need the admin key (POLICY_ADMIN_KEY)")
-    if not _is_local_name(environ.get("HTTP_HOST", "")) or _is_foreign_page(environ):
-        raise ProblemError(HTTPStatus.FORBIDDEN, "changes on behalf of a page of another origin need the admin key")
-
-
-def _key(environ: Mapping[str, Any]) -> str | None:
-    header: str = environ.get("HTTP_AUTHORIZATION", "")
-    scheme, _, credentials = header.partition(" ")
-    if scheme.lower() == "bearer":
-        return credentials.strip()
-    key: str | None = environ.get("HTTP_X_API_KEY")
-    return key
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return False
-    mapped = getattr(parsed, "ipv4_mapped", None)
-    return (mapped or parsed).is_loopback
-
-
-def _is_local_name(host: str) -> bool:
-    try:
-        name = (urlsplit(f"//{host}").hostname or "") if host else "localhost"
-    except ValueError:
-        return False
-    return name == "localhost" or _is_loopback(name)
-
-
-def _is_foreign_page(environ: Mapping[str, Any]) -> bool:
-    origin = environ.get("HTTP_ORIGIN")
-    try:
-        return origin is not None and urlsplit(origin).netloc != environ.get("HTTP_HOST")
-    except ValueError:
-        return True

@@ -13,7 +13,7 @@ from werkzeug.exceptions import HTTPException
 
 from policy_engine import __version__
 from policy_engine.bundle.refusal import BundleError
-from policy_engine.http.access import Access, authorise_write
+from policy_engine.http.access import Access
 from policy_engine.http.bodies import access as current_access
 from policy_engine.http.bodies import service as current_service
 from policy_engine.http.bundle import bundle
@@ -22,6 +22,8 @@ from policy_engine.http.decisions import decisions
 from policy_engine.http.events import events
 from policy_engine.http.front import REQUEST_ID, RETRY, Application, Front, guarded, read_body, request_id
 from policy_engine.http.health import health
+from policy_engine.http.keys import keys
+from policy_engine.http.permissions import WRITES
 from policy_engine.http.policies import policies
 from policy_engine.http.privacy import privacy
 from policy_engine.http.problem import JSON, Reply, problem
@@ -44,6 +46,7 @@ from policy_engine.model.errors import (
     StoreUnavailableError,
     UnknownClientError,
     UnknownDecisionError,
+    UnknownKeyError,
     UnknownOverrideError,
     UnknownPolicyError,
     UnknownReservationError,
@@ -54,31 +57,7 @@ from policy_engine.service import PolicyService
 
 log = logging.getLogger(__name__)
 
-WRITES = frozenset(
-    {
-        "policies.create_policy",
-        "policies.create_policy_short",
-        "policies.merge_policy",
-        "policies.replace_policy",
-        "policies.delete_policy",
-        "policies.delete_policy_short",
-        "policies.enable_policy",
-        "policies.disable_policy",
-        "revisions.roll_back",
-        "trust.observe_round",
-        "trust.report_violation",
-        "trust.override_trust",
-        "trust.release_override",
-        "trust.quarantine_client",
-        "trust.release_client",
-        "trust.recalculate_trust",
-        "privacy.reserve_privacy",
-        "privacy.commit_privacy",
-        "privacy.release_privacy",
-        "bundle.take_bundle",
-    }
-)
-"""The endpoints that change something."""
+BLUEPRINTS = (health, policies, revisions, decisions, events, trust, privacy, bundle, keys)
 
 _STATUS: dict[type[PolicyEngineError], HTTPStatus] = {
     InvalidPolicyError: HTTPStatus.BAD_REQUEST,
@@ -88,6 +67,7 @@ _STATUS: dict[type[PolicyEngineError], HTTPStatus] = {
     PreconditionError: HTTPStatus.PRECONDITION_FAILED,
     UnknownRevisionError: HTTPStatus.NOT_FOUND,
     UnknownDecisionError: HTTPStatus.NOT_FOUND,
+    UnknownKeyError: HTTPStatus.NOT_FOUND,
     UnknownClientError: HTTPStatus.NOT_FOUND,
     UnknownOverrideError: HTTPStatus.NOT_FOUND,
     LateRoundError: HTTPStatus.CONFLICT,
@@ -102,12 +82,18 @@ _STATUS: dict[type[PolicyEngineError], HTTPStatus] = {
 }
 
 
-def create_app(service: PolicyService) -> Flask:
-    """Return the WSGI app of a service; hot endpoints are answered in front of Flask, in tests too."""
+def create_app(service: PolicyService, access: Access | None = None) -> Flask:
+    """Return the WSGI app of a service; hot endpoints are answered in front of Flask, in tests too.
+
+    Args:
+        service: What is served.
+        access: What tells who asks, where others need it too.
+    """
+    access = access or Access(service)
     app = Flask("policy_engine", static_folder=None)
     app.extensions["policy_service"] = service
-    access = app.extensions["policy_access"] = Access(service.settings.admin_key)
-    for blueprint in (health, policies, revisions, decisions, events, trust, privacy, bundle):
+    app.extensions["policy_access"] = access
+    for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
     endpoints = CheckEndpoints(service).routes
     for path, endpoint in endpoints.items():
@@ -147,6 +133,7 @@ def _index() -> Response:
         "privacy": "/api/v1/privacy",
         "events": "/events",
         "bundle": "/api/v1/bundle",
+        "whoami": "/api/v1/whoami",
     }
     return Response(
         msgspec.json.encode({"name": "FLOPY-NET Policy Engine", "version": __version__, "links": links}),
@@ -155,8 +142,7 @@ def _index() -> Response:
 
 
 def _authorise() -> None:
-    if request.endpoint in WRITES:
-        authorise_write(request.environ, current_service().settings.admin_key)
+    current_access().authorise(request.endpoint, request.environ, request.view_args or {})
 
 
 def _label(response: Response) -> Response:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import msgspec
 
 from policy_engine.http.problem import ProblemError, Reply, decoding_problem
+from policy_engine.identity.scope import Scope
 from policy_engine.language.suggest import did_you_mean
 from policy_engine.model.decision import Decision
 from policy_engine.model.diagnostic import Diagnostic
@@ -96,6 +97,8 @@ class CheckEndpoints:
     def _answer(
         self, policy_type: str, request: CheckRequest | LegacyCheckRequest, request_id: str | None, caller: Caller
     ) -> Reply:
+        if caller.scope is not None:
+            _confine(caller.scope, (request.context,), request)
         decision, body = self._service.answer(
             policy_type, request.context, at=request.at, explain=request.explain, request_id=request_id, caller=caller
         )
@@ -108,6 +111,8 @@ class CheckEndpoints:
         except msgspec.DecodeError as error:
             raise decoding_problem(error) from None
         self._check_size(request, caller)
+        if caller.scope is not None:
+            _confine(caller.scope, request.contexts, request)
         fields = _fields(query.get("fields"), request.fields)
         revision = self._service.revision
         decisions = self._service.check_many(
@@ -148,6 +153,19 @@ class CheckEndpoints:
                 hint=f"at most {MAX_EXPLAINED_RULES} rules in one batch",
             )
             raise ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(place), [place])
+
+
+def _confine(
+    scope: Scope, contexts: Iterable[dict[str, Any]], request: CheckRequest | LegacyCheckRequest | BatchRequest
+) -> None:
+    """Refuse what a caller may not ask.
+
+    Raises:
+        ProblemError: 403.
+    """
+    refusal = scope.refusal(contexts, simulated=request.at is not None, explain=request.explain)
+    if refusal:
+        raise ProblemError(HTTPStatus.FORBIDDEN, refusal)
 
 
 def _fields(in_query: str | None, in_body: list[str] | None) -> list[str]:

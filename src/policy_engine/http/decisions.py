@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from http import HTTPStatus
 from typing import Any
 
 import msgspec
 from flask import Blueprint, Response, request
 
 from policy_engine.http.bodies import access, invalid, json_response, service, whole_number
-from policy_engine.http.problem import ProblemError
+from policy_engine.identity.permission import Permission
 from policy_engine.language.suggest import did_you_mean
 from policy_engine.store.decisions import MAX_PAGE, DecisionQuery, LoggedDecision
 from policy_engine.store.position import WRITER_BITS
@@ -61,8 +60,8 @@ def list_decisions() -> Response:
         allowed=_result(),
         policy_id=request.args.get("policy_id") or None,
     )
-    if query.client is not None and not access().is_trusted(request.environ):
-        raise ProblemError(HTTPStatus.UNAUTHORIZED, "to look for a client takes what a change takes: the admin key")
+    if query.client is not None:
+        access().require(request.environ, Permission.READ_CONTEXTS)
     limit = whole_number("limit", default=_PAGE, most=MAX_PAGE)
     try:
         page = service().store.decisions.page(query, limit=limit, cursor=request.args.get("cursor") or None)
@@ -79,12 +78,12 @@ def get_decision(decision_id: str) -> Response:
 
 
 def _shown(logged: LoggedDecision) -> dict[str, Any]:
-    """Return a decision as callers see it: flat, and what the request said only for those we trust."""
+    """Return a decision as callers see it: flat, and what the request said only for those who may read that."""
     entry = logged.entry
     shown: dict[str, Any] = {"event_id": logged.event_id, **msgspec.structs.asdict(entry.decision)}
     del shown["explanation"]
     shown |= {"component": entry.component, "represents": entry.represents}
-    if access().is_trusted(request.environ):
+    if access().principal(request.environ).may(Permission.READ_CONTEXTS):
         shown |= {"client": entry.client, "context": entry.context, "facts": entry.facts, "source": entry.source}
     return shown
 

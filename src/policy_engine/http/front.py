@@ -24,6 +24,13 @@ Endpoint: TypeAlias = Callable[[bytes, Mapping[str, str], str | None, Caller], R
 MAX_REQUEST_ID = 128
 REQUEST_ID = "X-Request-ID"
 RETRY = (("Retry-After", "1"),)
+CHALLENGE = (("WWW-Authenticate", 'Bearer realm="policy-engine"'),)
+
+_HEADERS: dict[int, tuple[tuple[str, str], ...]] = {
+    HTTPStatus.UNAUTHORIZED: CHALLENGE,
+    HTTPStatus.SERVICE_UNAVAILABLE: RETRY,
+}
+"""What goes with the problems of some statuses."""
 
 _STATUS = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
@@ -59,7 +66,8 @@ def guarded(path: str, work: Callable[..., Reply], *arguments: Any) -> Reply:
     try:
         return work(*arguments)
     except ProblemError as error:
-        return problem(error.status, error.detail, path, error.errors)
+        reply = problem(error.status, error.detail, path, error.errors)
+        return reply._replace(headers=_HEADERS.get(error.status, ()))
     except (BusyError, OutdatedError) as error:
         return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), path)._replace(headers=RETRY)
     except InvalidRequestError as error:
@@ -82,7 +90,7 @@ class Front:
         behind: Application,
         endpoints: Mapping[str, Endpoint],
         max_body_bytes: int,
-        identify: Callable[[Mapping[str, Any]], Caller],
+        identify: Callable[[Environ], Caller],
     ) -> None:
         self._behind = behind
         self._endpoints = endpoints
@@ -109,4 +117,5 @@ class Front:
     def _run(self, endpoint: Endpoint, environ: Environ, caller: str | None) -> Reply:
         query = environ.get("QUERY_STRING")
         asked = dict(parse_qsl(query)) if query else {}
-        return endpoint(read_body(environ, self._limit), asked, caller, self._identify(environ))
+        who = self._identify(environ)  # before the body is read: strangers are not to fill the memory
+        return endpoint(read_body(environ, self._limit), asked, caller, who)

@@ -8,20 +8,24 @@ from __future__ import annotations
 import asyncio
 import resource
 import socket
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from http import HTTPStatus
 from threading import Thread
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 from urllib.parse import parse_qs, urlsplit
 
 import h11
 
+from policy_engine.http.authentication import credential
 from policy_engine.http.event_types import read_event_types
 from policy_engine.http.feed import KEEP_ALIVE_SECONDS, Feed, Frame
-from policy_engine.http.front import REQUEST_ID, RETRY, guarded, request_id
+from policy_engine.http.front import CHALLENGE, REQUEST_ID, RETRY, guarded, request_id
 from policy_engine.http.problem import ProblemError, Reply, problem
+from policy_engine.identity.certificate import variable
 from policy_engine.ids import uuid7
+from policy_engine.model.errors import BusyError
 from policy_engine.store.events import EventLog
 from policy_engine.store.following import Place
 
@@ -29,6 +33,7 @@ STREAM_PATH = "/api/v1/events/stream"
 MAX_SUBSCRIBERS = 5000
 MAX_REQUEST_BYTES = 16 * 1024
 REQUEST_SECONDS = 5.0
+AUTHORISE_SECONDS = 2.0
 
 _BACKLOG = 1024
 _SPARE_CONNECTIONS = 500
@@ -40,6 +45,7 @@ _SEND_BUFFER_BYTES = 64 * 1024
 _END_SECONDS = 1.0
 
 Headers = list[tuple[str, str]]
+Authorise = Callable[[dict[str, Any]], None]
 
 
 class EventStream:
@@ -51,6 +57,8 @@ class EventStream:
         host: str,
         port: int,
         *,
+        authorise: Authorise = lambda _environ: None,
+        authorise_seconds: float = AUTHORISE_SECONDS,
         max_subscribers: int = MAX_SUBSCRIBERS,
         keep_alive_seconds: float = KEEP_ALIVE_SECONDS,
         request_seconds: float = REQUEST_SECONDS,
@@ -61,10 +69,14 @@ class EventStream:
             events: What is served.
             host: The address to listen on.
             port: The port, which other processes may listen on too; 0 for any that is free.
+            authorise: Called with each request as WSGI would show it; raises ProblemError for who may not follow.
+            authorise_seconds: How often that is asked again of those who showed a credential.
             max_subscribers: How many streams there may be at a time.
             keep_alive_seconds: How often each gets a comment.
             request_seconds: How long a request may take to arrive.
         """
+        self.authorise = authorise
+        self.authorise_seconds = authorise_seconds
         self.max_subscribers = max_subscribers
         self.request_seconds = request_seconds
         self.connections: set[Connection] = set()
@@ -110,12 +122,27 @@ class EventStream:
                 started.set_exception(error)
                 return
             started.set_result(server.sockets[0].getsockname()[1])
-            feeding = asyncio.create_task(self.feed.run())
+            tasks = [asyncio.create_task(self.feed.run()), asyncio.create_task(self._look_again())]
             await self._stopping.wait()
             server.close()
-            feeding.cancel()
-            await asyncio.wait([feeding])
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
             await self._end()
+
+    async def _look_again(self) -> None:
+        """End the streams of those whose credentials are not valid any more."""
+        while True:
+            await asyncio.sleep(self.authorise_seconds)
+            for connection in list(self.connections):
+                if connection.shown is not None:
+                    try:
+                        self.authorise(dict(connection.shown))
+                    except ProblemError as error:
+                        if error.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+                            connection.end()
+                    except BusyError:
+                        continue
 
     async def _end(self) -> None:
         """End every stream: what it was sent is still delivered, unless that takes long."""
@@ -143,20 +170,34 @@ class _Asked(NamedTuple):
         """The id that the caller gave, or a new one."""
         return request_id({"HTTP_X_REQUEST_ID": self.headers.get(REQUEST_ID.lower())}) or uuid7()
 
+    def environ(self, peer: Any) -> dict[str, Any]:
+        """Return the request as WSGI would show it, as far as who asks depends on it."""
+        address = peer[0] if isinstance(peer, tuple) and peer else ""
+        headers = {variable(name): value for name, value in self.headers.items() if "_" not in name}
+        return {**headers, "REMOTE_ADDR": address}
+
 
 def _asked(request: h11.Request) -> _Asked:
     path, _, query = request.target.decode("ascii").partition("?")
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in request.headers:
+        name, value = raw_name.decode("ascii"), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return _Asked(
         request.method.decode("ascii"),
         path,
         parse_qs(query),
-        {name.decode("ascii"): value.decode("latin-1") for name, value in request.headers},
+        headers,
         request.http_version >= b"1.1",
     )
 
 
 class Connection(asyncio.Protocol):
-    """One connection: a request, then a problem or a stream; one that streams is a subscriber of the feed."""
+    """One connection: a request, then a problem or a stream; one that streams is a subscriber of the feed.
+
+    Attributes:
+        shown: The request, when it showed a credential.
+    """
 
     def __init__(self, stream: EventStream) -> None:
         self._stream = stream
@@ -165,6 +206,7 @@ class Connection(asyncio.Protocol):
         self._received = 0
         self._head = b""
         self._chunked = False
+        self.shown: dict[str, Any] | None = None
 
     # What the event loop calls
 
@@ -224,6 +266,9 @@ class Connection(asyncio.Protocol):
             raise ProblemError(HTTPStatus.NOT_FOUND, "there is nothing at this path")
         if asked.method != "GET":
             raise ProblemError(HTTPStatus.METHOD_NOT_ALLOWED, "this path does not take this method")
+        environ = asked.environ(self._transport.get_extra_info("peername"))
+        self._stream.authorise(dict(environ))
+        self.shown = environ if credential(environ) is not None else None
         types = read_event_types([*asked.query.get("event_type", ()), *asked.query.get("type", ())])
         if len(self._stream.feed) >= self._stream.max_subscribers:
             raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "as many streams as there may be are open")
@@ -286,6 +331,7 @@ class Connection(asyncio.Protocol):
 _MORE: dict[int, tuple[tuple[str, str], ...]] = {
     HTTPStatus.METHOD_NOT_ALLOWED: (("Allow", "GET"),),
     HTTPStatus.SERVICE_UNAVAILABLE: RETRY,
+    HTTPStatus.UNAUTHORIZED: CHALLENGE,
 }
 
 

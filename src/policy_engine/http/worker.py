@@ -17,6 +17,7 @@ from typing import Any, cast
 import msgspec
 
 from policy_engine.config import Settings
+from policy_engine.http.access import Access
 from policy_engine.http.app import create_app
 from policy_engine.http.front import Application
 from policy_engine.http.health import liveness, readiness
@@ -42,8 +43,10 @@ def load(settings: Settings) -> Application:
     service.start()
     if settings.metrics_port:
         start_probes(service, settings.host, settings.metrics_port)
+    access = Access(service)
+    access.start()
     if settings.stream_port:
-        _start_stream(service, settings)
+        _start_stream(service, settings, access)
     gc.collect()
     gc.freeze()  # programs live as long as the process: the collector need not look at them again
     log.info(
@@ -53,11 +56,17 @@ def load(settings: Settings) -> Application:
         settings.host,
         settings.port,
     )
-    return cast("Application", create_app(service).wsgi_app)
+    return cast("Application", create_app(service, access).wsgi_app)
 
 
-def _start_stream(service: PolicyService, settings: Settings) -> None:
-    stream = EventStream(service.events, settings.host, settings.stream_port, max_subscribers=settings.max_subscribers)
+def _start_stream(service: PolicyService, settings: Settings, access: Access) -> None:
+    stream = EventStream(
+        service.events,
+        settings.host,
+        settings.stream_port,
+        authorise=access.authorise_stream,
+        max_subscribers=settings.max_subscribers,
+    )
     stream.start()
     Finalize(None, stream.stop, exitpriority=_FIRST)
 

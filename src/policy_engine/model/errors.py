@@ -145,6 +145,14 @@ class UnknownOverrideError(PolicyEngineError, LookupError):
         self.client_id = client_id
 
 
+class UnknownKeyError(PolicyEngineError, LookupError):
+    """There is no API key with this id."""
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(f"no key `{key_id[:64]}`")
+        self.key_id = key_id
+
+
 class UnknownReservationError(PolicyEngineError, LookupError):
     """There are no reservations of these ids."""
 

@@ -203,7 +203,7 @@ class _Restoration:
 
     def run(self, database: Database, keys: KeyDirectory, author: str, progress: Progress) -> Restored:
         head = self._head(self._writer)
-        erased = self._erased()
+        erased, revoked = self._erased(), self._revoked()
         known_keys = self._writer.execute(select(schema.audit_key)).all()
         bundles = self._writer.execute(select(schema.bundle)).all()
         last = self._writer.execute(select(func.max(schema.chain.c.position))).scalar() or 0
@@ -214,6 +214,7 @@ class _Restoration:
         self._keep_keys(known_keys)
         self._keep_bundles(bundles)
         self._erase_again(erased)
+        self._revoke_again(revoked)
         self._forget_keys(generation)
         return self._add_revision(database, keys, author, head, last)
 
@@ -243,6 +244,19 @@ class _Restoration:
             self._writer.execute(insert(schema.erased), rows)
         gone = select(schema.erased.c.pseudonym)
         self._writer.execute(delete(schema.subject).where(schema.subject.c.pseudonym.in_(gone)))
+
+    def _revoked(self) -> list[Any]:
+        """Return the API keys that were revoked here."""
+        table = schema.api_key
+        query = select(table.c.key_id, table.c.revoked_at).where(table.c.revoked_at.is_not(None))
+        return list(self._writer.execute(query))
+
+    def _revoke_again(self, rows: list[Any]) -> None:
+        """Let API keys that were revoked since the backup stay so."""
+        table = schema.api_key
+        for row in rows:
+            still = table.c.key_id == row.key_id, table.c.revoked_at.is_(None)
+            self._writer.execute(update(table).where(*still).values(revoked_at=row.revoked_at))
 
     def _keep_keys(self, rows: Any) -> None:
         """Keep keys that came after the backup: they may be in use."""

@@ -288,6 +288,26 @@ bundle = Table(
 )
 """The signed bundle of each name that was accepted last, version 0 when none was; and what was refused since."""
 
+api_key = Table(
+    "api_key",
+    metadata,
+    _tenant(),
+    Column("key_id", Text, primary_key=True),
+    Column("prefix", Text, nullable=False),
+    Column("hash", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("roles", LargeBinary, nullable=False),
+    Column("client_id", Text),
+    Column("author", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double),
+    Column("last_used_at", Double),
+    Column("revoked_at", Double),
+    _number("seq"),
+    Index("api_key_by_prefix", "tenant", "prefix", unique=True),
+)
+"""API keys, in seconds since 1970. `seq` rises with each change of the table, but for when a key was last used."""
+
 erased = Table("erased", metadata, _tenant(), Column("pseudonym", Text, primary_key=True))
 """What is left of subjects whose key was deleted: no backup may bring them back."""
 
