@@ -6,11 +6,11 @@ import json
 from typing import Any
 
 import pytest
+from tests.cases.places import policy_file
 
 from policy_engine.functions.files import is_function_file, read_functions
 from policy_engine.functions.function import function_document, read_function
 from policy_engine.model.errors import InvalidPolicyError
-from tests.cases.places import policy_file
 
 CODE = "def judge(context):\n    return {'allowed': True}\n"
 

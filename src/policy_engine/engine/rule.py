@@ -11,6 +11,7 @@ from policy_engine.engine.clause import Test, clause_test
 from policy_engine.language.condition import Condition, EvaluationError
 from policy_engine.model.clause import Clause
 from policy_engine.model.decision import Obligation, Observation, RuleError, Violation
+from policy_engine.model.errors import FunctionBusyError, FunctionFailedError
 from policy_engine.model.frozen import freeze_json, thaw
 from policy_engine.model.policy import Effect, Policy, Rule
 
@@ -18,10 +19,6 @@ PolicyFunction: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 """A custom policy function: from a context to `{"allowed": bool, "reason": str, "parameters"?: {...}}`."""
 
 _FAULT_TEXT = {"missing": " is missing", "malformed": " is malformed", "wrong_type": " has the wrong type"}
-
-
-class FunctionBusyError(Exception):
-    """A policy function cannot run now because too many are running."""
 
 
 class Fault(NamedTuple):

@@ -168,6 +168,14 @@ class MissingExtraError(PolicyEngineError, ImportError):
         self.extra = extra
 
 
+class FunctionBusyError(PolicyEngineError):
+    """A policy function cannot run now because too many are running."""
+
+
+class FunctionFailedError(PolicyEngineError):
+    """A policy function gave no answer; the text says why, in words that any caller may read."""
+
+
 class PreconditionError(PolicyEngineError):
     """The policy is not, or no longer, as the caller thinks."""
 
