@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 from pydantic_monty import Monty, MontyError
+from tests.functions.hostile import HOSTILE, sources
+from tests.functions.realistic import REALISTIC
 
 from policy_engine.functions.answer import read_answer
 from policy_engine.functions.check import check_code
 from policy_engine.functions.monty import MontySandbox
 from policy_engine.functions.sandbox import SandboxError
 from policy_engine.functions.supported import BUILTINS, MODULES
-from tests.functions.hostile import HOSTILE, sources
-from tests.functions.realistic import REALISTIC
 
 SECRET = "s3cret-of-the-request"
 FINE = "def judge(context):\n    return {'allowed': context['n'] > 1}\n"

@@ -18,6 +18,8 @@ from policy_engine.service import PolicyService
 
 NEW = {"id": "new", "type": "network_security", "rules": [{"action": "allow", "match": {"protocol": "udp"}}]}
 CHECK = {"policy_type": "network_security", "context": {"protocol": "tcp", "dst_port": 8080}}
+FUNCTION = {"id": "judge", "code": "def judge(context): return {'allowed': True}"}
+WRITTEN = {"success", "id", "policy_version", "function"}
 CHANGED = {"success", "id", "policy_version", "policy"}
 DECISION = {
     *("decision_id", "request_id", "timestamp", "allowed", "decision", "reason", "reason_code", "policy_type"),
@@ -55,8 +57,43 @@ class Case(NamedTuple):
 
 
 CASES = {
+    "GET /api/v1/functions": Case("/api/v1/functions", None, 200, set(), None),
+    "GET /api/v1/functions/<function_id>": Case(
+        "/api/v1/functions/judge",
+        None,
+        200,
+        {"id", "function_id", "name", "description", "metadata", "code"},
+        ("/api/v1/functions/nope", None, 404),
+    ),
+    "POST /api/v1/functions": Case(
+        "/api/v1/functions", {**FUNCTION, "id": "other"}, 201, WRITTEN, ("/api/v1/functions", {"code": "x"}, 400)
+    ),
+    "PUT /api/v1/functions/<function_id>": Case(
+        "/api/v1/functions/judge", {"description": "d"}, 200, WRITTEN, ("/api/v1/functions/nope", {}, 404)
+    ),
+    "DELETE /api/v1/functions/<function_id>": Case(
+        "/api/v1/functions/judge",
+        None,
+        200,
+        {"success", "id", "deleted", "policy_version"},
+        ("/api/v1/functions/nope", None, 404),
+    ),
+    "POST /api/v1/functions/validate": Case(
+        "/api/v1/functions/validate",
+        {"code": FUNCTION["code"]},
+        200,
+        {"valid", "message", "entry", "errors"},
+        ("/api/v1/functions/validate", {"code": 5}, 400),
+    ),
+    "POST /api/v1/functions/test": Case(
+        "/api/v1/functions/test",
+        {"code": FUNCTION["code"], "context": {}},
+        200,
+        {"success", "result", "time_ms", "memory_bytes", "output"},
+        ("/api/v1/functions/test", {"context": {}}, 400),
+    ),
     "GET /": Case("/", None, 200, {"name", "version", "links"}, None),
-    "GET /health": Case("/health", None, 200, {"status", "timestamp", "version"}, None),
+    "GET /health": Case("/health", None, 200, {"status", "timestamp", "version", "functions"}, None),
     "GET /livez": Case("/livez", None, 200, {"status"}, None),
     "GET /readyz": Case("/readyz", None, 200, READY, None),
     "GET /events": Case("/events", None, 200, PAGE, ("/events?limit=0", None, 400)),
@@ -252,6 +289,8 @@ def test_success(client: FlaskClient, route: str) -> None:
         path = path.format(decision_id=post(client, "/api/v1/check", CHECK)["decision_id"])
     if "/trust" in path:
         path = path.format(job_id=trusting(client))
+    if "/functions/judge" in path:
+        client.post("/api/v1/functions", json=FUNCTION)
     body = case.body
     if body == {"reservation_id": "{reservation_id}"}:
         made = client.post("/api/v1/privacy/reserve", json={**SPEND, "round": 1}).get_json()
@@ -280,6 +319,8 @@ def test_wrong_methods(app: Flask) -> None:
     for method, rule in routes(app):
         taken.setdefault(PLACEHOLDER.sub("2", rule.rule), set()).add(method)
     taken["/api/v1/policies/validate"] |= {"GET", "PUT", "DELETE"}  # there, `validate` is the id of a policy
+    for name in ("validate", "test"):
+        taken[f"/api/v1/functions/{name}"] |= {"GET", "PUT", "DELETE"}  # there, it is the id of a function
     for path, methods in taken.items():
         for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "BREW"} - methods:
             response = client.open(path, method=method, headers={"X-Request-ID": "wrong-1"})

@@ -37,9 +37,13 @@ class CodeFault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     detail: str
     hint: str = ""
 
+    @property
+    def placed(self) -> str:
+        """What is wrong, after its place."""
+        return f"line {self.line} column {self.column}: {self.detail}"
+
     def __str__(self) -> str:
-        hint = f" ({self.hint})" if self.hint else ""
-        return f"line {self.line} column {self.column}: {self.detail}{hint}"
+        return f"{self.placed} ({self.hint})" if self.hint else self.placed
 
 
 class CheckedCode(NamedTuple):

@@ -9,10 +9,7 @@ from policy_engine.language import json_text
 from policy_engine.language.faults import Faults, Place, Reader, anything, fields, json_object, show, string
 from policy_engine.language.policy import read_id
 from policy_engine.model.errors import InvalidPolicyError
-from policy_engine.model.function import StoredFunction
-
-SERVER_OWNED = ("created_at", "updated_at", "last_used", "hash", "version")
-"""Fields of a function that are read and kept without meaning; callers do not set them."""
+from policy_engine.model.function import FUNCTION_OWNED, StoredFunction
 
 MAX_INPUTS = 64
 
@@ -31,7 +28,7 @@ _FUNCTION: dict[str, Reader] = {
     "description": string,
     "code": _read_code,
     "metadata": json_object,
-    **dict.fromkeys(SERVER_OWNED, anything),
+    **dict.fromkeys(FUNCTION_OWNED, anything),
 }
 
 
@@ -72,7 +69,8 @@ def read_into(value: Any, place: Place, faults: Faults, *, default_id: str | Non
         faults.error(place, f"expected a function (an object), found {show(value)}")
         return None
     found = fields(value, place, faults, _FUNCTION)
-    own_id = _own_id(found, place, faults) or default_id
+    given_id = _own_id(found, place, faults)
+    own_id = default_id if given_id is None else given_id
     if own_id is None:
         faults.error(place, "field `function_id` is missing")
     if "code" not in value:
@@ -84,7 +82,7 @@ def read_into(value: Any, place: Place, faults: Faults, *, default_id: str | Non
         return None
     checked = check_code(found["code"], entry)
     for fault in checked.faults:
-        faults.error((*place, "code"), f"line {fault.line} column {fault.column}: {fault.detail}", fault.hint)
+        faults.error((*place, "code"), fault.placed, fault.hint)
     if checked.faults:
         return None
     return StoredFunction(

@@ -19,6 +19,7 @@ from policy_engine.http.check import CheckEndpoints
 from policy_engine.http.decisions import decisions
 from policy_engine.http.events import events
 from policy_engine.http.front import REQUEST_ID, RETRY, Application, Front, guarded, read_body, request_id
+from policy_engine.http.functions import functions
 from policy_engine.http.health import health
 from policy_engine.http.policies import policies
 from policy_engine.http.privacy import privacy
@@ -29,6 +30,9 @@ from policy_engine.http.trust import trust
 from policy_engine.ids import uuid7
 from policy_engine.model.errors import (
     BusyError,
+    FunctionBusyError,
+    FunctionExistsError,
+    FunctionInUseError,
     InvalidPolicyError,
     InvalidRequestError,
     LateRoundError,
@@ -42,6 +46,7 @@ from policy_engine.model.errors import (
     StoreUnavailableError,
     UnknownClientError,
     UnknownDecisionError,
+    UnknownFunctionError,
     UnknownPolicyError,
     UnknownReservationError,
     UnknownRevisionError,
@@ -60,6 +65,10 @@ WRITES = frozenset(
         "policies.delete_policy_short",
         "policies.enable_policy",
         "policies.disable_policy",
+        "functions.create_function",
+        "functions.merge_function",
+        "functions.delete_function",
+        "functions.run_function",
         "revisions.roll_back",
         "trust.observe_round",
         "trust.report_violation",
@@ -73,7 +82,7 @@ WRITES = frozenset(
         "privacy.release_privacy",
     }
 )
-"""The endpoints that change something."""
+"""The endpoints that change something, or run what a caller sends."""
 
 _STATUS: dict[type[PolicyEngineError], HTTPStatus] = {
     InvalidPolicyError: HTTPStatus.BAD_REQUEST,
@@ -89,6 +98,10 @@ _STATUS: dict[type[PolicyEngineError], HTTPStatus] = {
     ReservationError: HTTPStatus.CONFLICT,
     UnknownReservationError: HTTPStatus.NOT_FOUND,
     MissingExtraError: HTTPStatus.NOT_IMPLEMENTED,
+    UnknownFunctionError: HTTPStatus.NOT_FOUND,
+    FunctionExistsError: HTTPStatus.CONFLICT,
+    FunctionInUseError: HTTPStatus.CONFLICT,
+    FunctionBusyError: HTTPStatus.SERVICE_UNAVAILABLE,
     BusyError: HTTPStatus.SERVICE_UNAVAILABLE,
     StateError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
@@ -99,7 +112,7 @@ def create_app(service: PolicyService) -> Flask:
     app = Flask("policy_engine", static_folder=None)
     app.extensions["policy_service"] = service
     access = app.extensions["policy_access"] = Access(service.settings.admin_key)
-    for blueprint in (health, policies, revisions, decisions, events, trust, privacy):
+    for blueprint in (health, policies, functions, revisions, decisions, events, trust, privacy):
         app.register_blueprint(blueprint)
     endpoints = CheckEndpoints(service).routes
     for path, endpoint in endpoints.items():
@@ -132,6 +145,7 @@ def _index() -> Response:
         "health": "/health",
         "ready": "/readyz",
         "policies": "/api/v1/policies",
+        "functions": "/api/v1/functions",
         "check": "/api/v1/check",
         "revisions": "/api/v1/revisions",
         "decisions": "/api/v1/decisions",

@@ -9,6 +9,9 @@ import msgspec
 
 from policy_engine.model.frozen import EMPTY
 
+FUNCTION_OWNED = ("created_at", "updated_at", "last_used", "hash", "version")
+"""Fields of a function that are read and kept without meaning; callers do not set them."""
+
 
 class StoredFunction(msgspec.Struct, frozen=True, kw_only=True):
     """One custom policy function.
