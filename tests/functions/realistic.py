@@ -143,7 +143,8 @@ NEXT = {"idle": {"start"}, "running": {"pause", "stop"}, "paused": {"resume", "s
 def judge(context):
     state, action = context.get("state", "idle"), context.get("action")
     allowed = action in NEXT.get(state, set())
-    return {"allowed": allowed, "reason": f"{state} -> {action!r}", "parameters": {"options": sorted(NEXT.get(state, []))}}
+    options = sorted(NEXT.get(state, []))
+    return {"allowed": allowed, "reason": f"{state} -> {action!r}", "parameters": {"options": options}}
 """,
         [{"action": "start"}, {"state": "running", "action": "resume"}, {"state": "gone"}],
     ),
@@ -209,7 +210,8 @@ def judge(context):
 def judge(context):
     words = context["text"].strip().lower().replace(",", " ").split()
     longest = max(words, key=len, default="")
-    return {"allowed": len(words) <= 5, "reason": "|".join(w.title().rjust(6, ".") for w in words), "violations": [longest[::-1]]}
+    shown = "|".join(w.title().rjust(6, ".") for w in words)
+    return {"allowed": len(words) <= 5, "reason": shown, "violations": [longest[::-1]]}
 """,
         [{"text": " Hello, World "}, {"text": "a b c d e f"}, {"text": ""}],
     ),

@@ -52,7 +52,7 @@ def test_a_fault_is_found_where_it_is(code: str, line: int, column: int, detail:
         "def f(context): return [a for b in context for a in b if (c := a)] or {k: v for k, v in {}.items()} or c",
         "def f(context):\n  try:\n    pass\n  except ValueError as error:\n    return str(error)",
         "def f(context):\n  def g(n, *a, k=1, **w): return h(n, a, k, w)\n  def h(*all): return all\n  return g(1)",
-        "def f(context):\n match context:\n  case {'a': x, **y}: return x, y\n  case [z, *a]: return z, a\n  case b: return b",
+        "def f(a):\n match a:\n  case {'a': x, **y}: return x, y\n  case [z, *a]: return z, a\n  case b: return b",
         "g = None\ndef set_it():\n  global g, late\n  late = g = 1\ndef f(context): return late",
         "def f(context: Undefined) -> AlsoUndefined:\n  x: Missing = 1\n  return sorted(context, key=lambda p: p)",
         "class A:\n  x = 1\n  def get(self): return self.x\ndef f(context): return A().get()",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,7 +19,7 @@ from policy_engine.functions.monty import MontySandbox
 from policy_engine.functions.sandbox import SandboxError
 from policy_engine.functions.supported import BUILTINS, MODULES
 
-SECRET = "s3cret-of-the-request"
+HIDDEN = "s3cret-of-the-request"
 FINE = "def judge(context):\n    return {'allowed': context['n'] > 1}\n"
 
 
@@ -28,10 +27,12 @@ def outcome(sandbox: MontySandbox, source: str, context: dict[str, Any]) -> str:
     try:
         read_answer(sandbox.call(source, "judge", context))
     except SandboxError as error:
-        assert SECRET not in str(error)
-        assert len(error.message) <= 1000
-        return error.kind
-    return ""
+        failed = error
+    else:
+        return ""
+    assert HIDDEN not in str(failed)
+    assert len(failed.message) <= 1000
+    return failed.kind
 
 
 def workers() -> set[int]:
@@ -45,7 +46,7 @@ def workers() -> set[int]:
 def test_what_is_hostile_is_contained(sandbox: MontySandbox, tmp_path: Path, name: str) -> None:
     expected, source = sources()[name]
     canary = tmp_path / "canary"
-    found = outcome(sandbox, source.replace("{canary}", str(canary)), {"secret": SECRET})
+    found = outcome(sandbox, source.replace("{canary}", str(canary)), {"secret": HIDDEN})
     assert found in ({expected, "timeout"} if expected else {""})
     assert not canary.exists()
     assert read_answer(sandbox.call(FINE, "judge", {"n": 2})) == {"allowed": True}
@@ -83,12 +84,12 @@ def test_a_context_is_not_changed_by_a_call(sandbox: MontySandbox) -> None:
 
 
 def test_what_took_part_is_measured(sandbox: MontySandbox) -> None:
-    source = "def judge(context):\n    x = ['y' * 100 for n in range(40000)]\n    print('hello')\n    return {'allowed': True}\n"
+    source = "def judge(context):\n    x = ['y' * 99 + str(n) for n in range(9000)]\n    print('hi')\n    return len(x)"
     found = sandbox.measure(source, "judge", {})
-    assert (found.value, found.error, found.output) == ({"allowed": True}, None, "hello\n")
+    assert (found.value, found.error, found.output) == (9000, None, "hi\n")
     assert found.seconds > 0
     assert found.memory_bytes is not None
-    assert 1_000_000 < found.memory_bytes < 64_000_000
+    assert 500_000 < found.memory_bytes < 64_000_000
 
 
 def test_a_failure_is_measured_too(sandbox: MontySandbox) -> None:
@@ -118,7 +119,7 @@ def test_no_worker_and_no_file_is_left_behind() -> None:
     own = MontySandbox(1)
     own.call(FINE, "judge", {"n": 1})
     own.close()  # what the first one opens stays open for those to come
-    before, files = workers(), os.listdir("/proc/self/fd")
+    before, files = workers(), list(Path("/proc/self/fd").iterdir())
     own.close()
     assert workers() == before, "a worker was there before the first call"
     own.call(FINE, "judge", {"n": 1})
@@ -127,7 +128,7 @@ def test_no_worker_and_no_file_is_left_behind() -> None:
     own.close()
     own.close()
     assert workers() == before
-    assert len(os.listdir("/proc/self/fd")) <= len(files)
+    assert len(list(Path("/proc/self/fd").iterdir())) <= len(files)
     assert own.call(FINE, "judge", {"n": 2}) == {"allowed": True}, "it begins anew"
     own.close()
 
