@@ -203,7 +203,13 @@ def test_kinds_of_errors() -> None:
 
 def test_readiness_codes() -> None:
     used = set()
-    for place, name in (("activation.py", "add"), ("file_import.py", "add"), ("service.py", "add"), ("store", "_told")):
+    for place, name in (
+        ("activation.py", "add"),
+        ("file_import.py", "add"),
+        ("service.py", "add"),
+        ("store", "_told"),
+        ("function_files.py", "_refuse"),
+    ):
         for tree in source_trees(place):
             used |= {named(call.args[0], tree) for call in calls(tree, name)}
     used -= {None}
