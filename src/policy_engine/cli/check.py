@@ -73,7 +73,7 @@ def _decide(policy_type: str, context: str, policy_file: str | None, at: str | N
         settings = load_settings(os.environ, {"policy_file": policy_file}).settings
         document = parse_document(settings.policy_path.read_bytes())
         engine = PolicyEngine(document.policy_set, components=settings.components, zone=settings.zone)
-        return engine.check(policy_type, _read_context(context), at=at, explain=explain)
+        return engine.check(policy_type, read_context(context), at=at, explain=explain)
     except InvalidPolicyError as error:
         print_diagnostics("error", error.errors, "red")
         fail("the policy file is refused")
@@ -83,7 +83,8 @@ def _decide(policy_type: str, context: str, policy_file: str | None, at: str | N
         fail(f"cannot read `{error.filename}`: {error.strerror}")
 
 
-def _read_context(given: str) -> Any:
+def read_context(given: str) -> Any:
+    """Return the value of a JSON text, of a file or of standard input; end the command when there is none."""
     if given == "-":
         content = sys.stdin.buffer.read()
     elif given.startswith("@"):
