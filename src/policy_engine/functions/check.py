@@ -6,6 +6,7 @@ import ast
 import builtins
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import chain, islice
 from keyword import iskeyword
 from typing import NamedTuple
@@ -19,6 +20,9 @@ from policy_engine.language.suggest import did_you_mean
 MAX_SOURCE_BYTES = 64 * 1024
 MAX_FAULTS = 100
 """How many faults are looked for: whoever reads them mends the first ones first."""
+
+_REMEMBERED = 128
+"""How many sources need not be looked at again: those of policies are whenever a revision comes into force."""
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _NESTED = "the source is nested too deep"
@@ -58,6 +62,7 @@ class CheckedCode(NamedTuple):
     faults: tuple[CodeFault, ...]
 
 
+@lru_cache(_REMEMBERED)
 def check_code(code: str, entry: str | None = None) -> CheckedCode:
     """Look for what would keep a function from running: syntax, entry, undefined names, what the sandbox lacks.
 
