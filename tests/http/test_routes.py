@@ -136,7 +136,8 @@ CASES = {
         *("/api/v1/revisions", None, 200, {"revisions", "next_before"}), ("/api/v1/revisions?limit=0", None, 400)
     ),
     "GET /api/v1/revisions/<int:number>": Case(
-        *("/api/v1/revisions/2", None, 200, REVISION | {"policies", "types"}), ("/api/v1/revisions/1", None, 404)
+        *("/api/v1/revisions/2", None, 200, REVISION | {"policies", "types", "functions"}),
+        ("/api/v1/revisions/1", None, 404),
     ),
     "GET /api/v1/revisions/<int:number>/diff/<int:other>": Case(
         *("/api/v1/revisions/2/diff/2", None, 200, {"from", "to", "changes"}),
@@ -356,7 +357,12 @@ def test_the_request_id_is_in_the_decision(client: FlaskClient) -> None:
 
 def test_what_changes_something_is_known_to_do_so(app: Flask) -> None:
     hot = {"/api/v1/check", "/api/v1/check/batch", "/api/check_policy"}
-    reads = hot | {"policies.validate_policy", "trust.select_clients", "privacy.ask_privacy"}
+    reads = hot | {
+        "policies.validate_policy",
+        "functions.validate_function",
+        "trust.select_clients",
+        "privacy.ask_privacy",
+    }
     assert {rule.endpoint for method, rule in routes(app) if method != "GET"} - reads == WRITES
 
 
