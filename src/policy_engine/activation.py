@@ -54,7 +54,7 @@ class Activation:
 
     @property
     def policy_set(self) -> PolicySet:
-        """All policies and types in force."""
+        """All policies, types and functions in force."""
         return self.revision.program.policy_set
 
     @contextmanager

@@ -49,7 +49,7 @@ class Revision(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         parent: The number of the one before; None for the first.
-        digest: `sha256:` and the digest of the canonical JSON of all policies and types.
+        digest: `sha256:` and the digest of the canonical JSON of all policies, types and, if there are any, functions.
         time: Seconds since 1970.
         source: What kind of change it was: "api", "file", "import", "rollback", "restore".
         parts: What changed.
