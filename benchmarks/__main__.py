@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from benchmarks import conditions, decisions, remembering, serving, streaming, trusting
+from benchmarks import calling, conditions, decisions, remembering, serving, streaming, trusting
 from benchmarks.report import Report
 
 SUITES = {
@@ -25,6 +25,7 @@ SUITES = {
     "logged": remembering.run_logged,
     "stream": streaming.run,
     "trust": trusting.run,
+    "function": calling.run,
 }
 BUSY = 0.5
 
@@ -48,6 +49,7 @@ def main(only: str | None, json_file: Path | None, *, quick: bool) -> None:
     logged      what the log costs the HTTP rate (needs wrk)
     stream      2,000 subscribers of events, and checks beside them
     trust       rounds of 1,000 clients over HTTP, a fact in a condition, start-up and memory with many on record
+    function    calls of policy functions, and checks beside callers that loop hostile ones
 
     Each line is a figure, its median, and, where it has one, its threshold and whether that holds. In-process figures
     are CPU time; all engines get the same seeded requests and must give the same answers first, or nothing is

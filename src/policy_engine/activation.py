@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from policy_engine.functions.function import read_function
+from policy_engine.functions.runtime import function_of
 from policy_engine.language.document import LANGUAGE_VERSION, build_policy_set, read_document
 from policy_engine.model.errors import (
     BusyError,
@@ -18,6 +20,8 @@ from policy_engine.model.errors import (
     StoreUnavailableError,
     UnsignedChangeError,
 )
+from policy_engine.model.frozen import EMPTY
+from policy_engine.model.function import StoredFunction
 from policy_engine.model.policy import Policy, PolicySet
 from policy_engine.pdp import PolicyEngine, Revision
 from policy_engine.store.change import Transaction
@@ -68,7 +72,7 @@ class Activation:
 
     @property
     def policy_set(self) -> PolicySet:
-        """All policies and types in force."""
+        """All policies, types and functions in force."""
         return self.revision.program.policy_set
 
     @contextmanager
@@ -130,6 +134,7 @@ class Activation:
         policies: Iterable[Policy],
         types: dict[str, Any],
         *,
+        functions: Mapping[str, StoredFunction] | None = None,
         cause: Cause,
         events: Sequence[tuple[str, dict[str, Any]]],
         number: int,
@@ -141,6 +146,7 @@ class Activation:
         Args:
             policies: All of them.
             types: All declared types, as they were written.
+            functions: All functions; None for those in force.
             cause: Who wants it and why.
             events: What tells of it.
             number: The number of the revision, above the one in force.
@@ -156,9 +162,11 @@ class Activation:
         if self._requires_signatures and signed is None:
             raise UnsignedChangeError
         before = self.revision
-        revision = self.engine.prepare(build_policy_set(policies, types), number)
+        kept = self.policy_set.functions if functions is None else functions
+        revision = self.engine.prepare(build_policy_set(policies, types, kept), number)
         parts, documents = make_parts(
-            self._documents() if before.version else Documents({}, {}), _documents_of(revision.program.policy_set)
+            documents_of(self.policy_set) if before.version else Documents({}, {}),
+            documents_of(revision.program.policy_set),
         )
         stored = StoredRevision(
             number=number,
@@ -176,28 +184,28 @@ class Activation:
         self.look_for_functions()
         return revision
 
-    def _documents(self) -> Documents:
-        return _documents_of(self.policy_set)
-
     def look_for_functions(self) -> None:
-        """Note which policies deny because there is nothing to run their functions."""
+        """Note which policies deny because their function is not there, or cannot be run."""
+        functions = self.policy_set.functions
         waiting = [
             policy.id
             for policy in self.policy_set.policies.values()
-            if policy.enabled and (policy.function_id is not None or policy.function_code is not None)
+            if policy.enabled and policy.has_function and function_of(functions, policy) is None
         ]
         if waiting:
             listed = ", ".join(f"`{policy_id}`" for policy_id in waiting)
             self.troubles.add(
-                "function_unavailable", f"no function runtime is installed, so these policies deny: {listed}"
+                "function_unavailable", f"these policies deny, as their functions are not there or cannot run: {listed}"
             )
         else:
             self.troubles.clear("function_unavailable")
 
 
-def _documents_of(policy_set: PolicySet) -> Documents:
+def documents_of(policy_set: PolicySet) -> Documents:
+    """Return a policy set as the store keeps it."""
     policies = {policy_id: policy.document for policy_id, policy in policy_set.policies.items()}
-    return Documents(policies, policy_set.type_documents)
+    functions = {function_id: function.document for function_id, function in policy_set.functions.items()}
+    return Documents(policies, policy_set.type_documents, functions)
 
 
 def read_stored(revisions: RevisionStore, present: PolicySet | None = None) -> tuple[Head, PolicySet]:
@@ -239,9 +247,11 @@ def check_digest(head: Head, found: str) -> None:
 
 
 def _policy_set(documents: Documents, present: PolicySet | None) -> PolicySet:
-    """Return the policies in documents; those that are as they were are taken over."""
+    """Return the policies and functions in documents; those that are as they were are taken over."""
+    functions = read_stored_functions(documents, {} if present is None else present.functions)
     if present is None or documents.types != present.type_documents:
-        return read_document({"policies": documents.policies, "types": documents.types}).policy_set
+        read_all = read_document({"policies": documents.policies, "types": documents.types}).policy_set
+        return msgspec.structs.replace(read_all, functions=functions)
     known: Mapping[str, Policy] = present.policies
     changed = {
         policy_id: document
@@ -250,7 +260,23 @@ def _policy_set(documents: Documents, present: PolicySet | None) -> PolicySet:
     }
     read = read_document({"policies": changed, "types": documents.types}).policy_set.policies
     kept = [read.get(policy_id) or known[policy_id] for policy_id in documents.policies]
-    return build_policy_set(kept, documents.types)
+    return build_policy_set(kept, documents.types, functions)
+
+
+def read_stored_functions(
+    documents: Documents, present: Mapping[str, StoredFunction] = EMPTY
+) -> dict[str, StoredFunction]:
+    """Return the functions in documents; those that are as they were are taken over.
+
+    Raises:
+        InvalidPolicyError: One of them cannot be used.
+    """
+    functions: dict[str, StoredFunction] = {}
+    for function_id, document in documents.functions.items():
+        known = present.get(function_id)
+        taken = known is not None and _same(known.document, document)
+        functions[function_id] = known if known and taken else read_function(document, function_id=function_id)
+    return functions
 
 
 def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from policy_engine.activation import Activation, Cause
+from policy_engine.activation import Activation, Cause, documents_of
 from policy_engine.bundle.archive import unpack
 from policy_engine.bundle.contents import Contents, read_signed
 from policy_engine.bundle.refusal import BundleError
@@ -21,7 +21,6 @@ from policy_engine.model.errors import BundleUnavailableError, BusyError, StateE
 from policy_engine.pap import PolicyAdministration
 from policy_engine.store.bundles import Accepted, BundleStore
 from policy_engine.store.change import Transaction
-from policy_engine.store.revisions import Documents
 
 log = logging.getLogger(__name__)
 
@@ -125,13 +124,13 @@ class BundleImport:
             if known is not None and not verified.is_new:
                 return known
             try:
-                self._activate(verified, usable(verified), cause)
+                self._activate(verified, read_signed(verified.manifest, verified.files), cause)
             except SupersededError:
                 continue
         raise BusyError("other processes accept bundles all the time; try again")
 
     def _activate(self, verified: Verified, contents: Contents, cause: Cause) -> None:
-        manifest, policy_set = verified.manifest, contents.document.policy_set
+        manifest, policy_set = verified.manifest, contents.policy_set
         accepted = Accepted(
             name=manifest.name,
             version=manifest.version,
@@ -149,10 +148,6 @@ class BundleImport:
         if present.version and fingerprint(policy_set) == fingerprint(self._activation.policy_set):
             self._bundles.accept(msgspec.structs.replace(accepted, policy_version=present.version))
         else:
-            documents = Documents(
-                {policy_id: policy.document for policy_id, policy in policy_set.policies.items()},
-                policy_set.type_documents,
-            )
 
             def signed(transaction: Transaction, number: int) -> None:
                 self._bundles.remember(transaction, msgspec.structs.replace(accepted, policy_version=number))
@@ -160,7 +155,7 @@ class BundleImport:
             said = f"bundle {manifest.name} version {manifest.version}, {verified.digest}"
             because = f"{cause.reason}; {said}" if cause.reason else said
             caused = Cause(author=cause.author, reason=because, source="bundle")
-            self._administration.replace_all(documents, cause=caused, signed=signed)
+            self._administration.replace_all(documents_of(policy_set), cause=caused, signed=signed)
         log.info("bundle `%s` version %d is in force", manifest.name, manifest.version)
 
     def _tell(self, error: BundleError, content: bytes, cause: Cause, place: str) -> None:
@@ -253,18 +248,3 @@ class BundleImport:
                 log.warning("%s; it stays in force", detail)
         else:
             self._activation.troubles.clear("bundle_expired")
-
-
-def usable(verified: Verified) -> Contents:
-    """Return what a bundle that was verified brings.
-
-    Raises:
-        BundleError: It brings something that cannot be used here.
-    """
-    contents = read_signed(verified.manifest, verified.files)
-    if contents.functions:
-        # SEAM: once functions are part of revisions, they are handed on from here instead (`Contents.functions`, by
-        # their path within the directory of functions), into the documents that `_activate` makes a revision.
-        listed = ", ".join(f"`{path}`" for path in sorted(contents.functions))
-        raise BundleError("functions_unsupported", f"policy functions cannot be taken from bundles yet: {listed}")
-    return contents

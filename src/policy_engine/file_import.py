@@ -11,10 +11,11 @@ from typing import Any
 import msgspec
 
 from policy_engine.activation import MAX_WAIT_SECONDS, Activation, Cause
-from policy_engine.language.canonical import fingerprint
+from policy_engine.language.canonical import fingerprint as fingerprint_of_all
 from policy_engine.language.document import Document, parse_document
 from policy_engine.model.diagnostic import Diagnostic, summarise
 from policy_engine.model.errors import BusyError, ConflictError, InvalidPolicyError, PolicyEngineError, StateError
+from policy_engine.model.frozen import EMPTY
 from policy_engine.model.policy import PolicySet
 from policy_engine.policy_file import ImportLock, PolicyFile
 from policy_engine.troubles import Troubles
@@ -239,6 +240,11 @@ class FileImport:
         """Write what a process that ended meanwhile did not come to write."""
         if self._writes_back:
             self.write_back()
+
+
+def fingerprint(policy_set: PolicySet) -> str:
+    """Return the fingerprint of what a policy file can hold: functions have files of their own."""
+    return fingerprint_of_all(msgspec.structs.replace(policy_set, functions=EMPTY))
 
 
 def _changes(before: PolicySet | None, after: PolicySet) -> list[tuple[str, str]]:

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from policy_engine.activation import Activation, Cause
+from policy_engine.activation import Activation, Cause, documents_of, read_stored_functions
+from policy_engine.functions.runtime import check_function
 from policy_engine.language.canonical import fingerprint
 from policy_engine.language.document import Document, read_document, read_single
 from policy_engine.language.policy import SERVER_OWNED
@@ -22,10 +23,11 @@ from policy_engine.model.errors import (
     PreconditionError,
     UnknownPolicyError,
 )
+from policy_engine.model.function import StoredFunction
 from policy_engine.model.policy import Policy
 from policy_engine.policy_file import PolicySource
 from policy_engine.store.change import Transaction
-from policy_engine.store.revisions import POLICY, Documents, Part, make_parts
+from policy_engine.store.revisions import FUNCTION, POLICY, Documents, Part, make_parts
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +46,7 @@ class _Wanted(NamedTuple):
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """What lies between two revisions, one entry a policy or type."""
+    """What lies between two revisions, one entry a policy, type or function."""
 
     kind: str
     name: str
@@ -184,7 +186,7 @@ class PolicyAdministration:
         event: tuple[str, dict[str, Any]] | None = None,
         signed: Callable[[Transaction, int], None] | None = None,
     ) -> int:
-        """Put other policies and types in the place of all of them; return the number of the revision that holds them.
+        """Put other policies, types and functions in the place of all of them; return the revision that holds them.
 
         Args:
             documents: As they are to be.
@@ -198,25 +200,24 @@ class PolicyAdministration:
         """
 
         def attempt() -> int:
-            wanted = read_document({"policies": documents.policies, "types": documents.types}).policy_set
+            wanted = msgspec.structs.replace(
+                read_document({"policies": documents.policies, "types": documents.types}).policy_set,
+                functions=read_stored_functions(documents, self._activation.policy_set.functions),
+            )
             before = self._activation.policy_set
             number = self._activation.revision.version
             if number and fingerprint(wanted) == fingerprint(before):
                 return number
-            present = Documents({}, {})
-            if number:
-                present = Documents(
-                    {key: policy.document for key, policy in before.policies.items()}, before.type_documents
-                )
-            parts, _ = make_parts(present, documents)
+            parts, _ = make_parts(documents_of(before) if number else Documents({}, {}), documents)
             events = [
                 *([event] if event else []),
-                *(_told(part, number + 1, cause) for part in parts if part.kind == POLICY),
+                *(_told(part, number + 1, cause) for part in parts if part.kind in _NAMED),
             ]
-            self._commit(wanted.policies.values(), documents.types, cause, events, signed)
+            policies = wanted.policies.values()
+            self.commit(policies, documents.types, cause, events, functions=wanted.functions, signed=signed)
             return number + 1
 
-        return self._repeat(attempt)
+        return self.repeat(attempt)
 
     def roll_back(self, number: int, *, cause: Cause) -> int:
         """Make a new revision that holds what an older one held; return its number.
@@ -250,7 +251,12 @@ class PolicyAdministration:
         return policy
 
     def _read(self, body: Mapping[str, Any], policy_id: str | None = None) -> Document:
-        return read_single(body, self._activation.policy_set.type_documents, policy_id=policy_id)
+        document = read_single(body, self._activation.policy_set.type_documents, policy_id=policy_id)
+        (policy,) = document.policy_set.policies.values()
+        present = self.policies.get(policy.id)
+        if present is None or _calls(policy) != _calls(present):
+            check_function(policy, self._activation.policy_set.functions)
+        return document
 
     def _wanted(self, document: Document, stamps: Mapping[str, float], event_type: str) -> _Wanted:
         (accepted,) = document.policy_set.policies.values()
@@ -280,16 +286,20 @@ class PolicyAdministration:
             if cause.reason:
                 details["reason"] = cause.reason
             types = self._activation.policy_set.type_documents
-            self._commit(policies.values(), types, cause, [(wanted.event_type, details)])
+            self.commit(policies.values(), types, cause, [(wanted.event_type, details)])
             changed = wanted.policy or present
             if changed is None:
                 raise UnknownPolicyError(wanted.policy_id)
             return changed
 
-        return self._repeat(attempt)
+        return self.repeat(attempt)
 
-    def _repeat(self, attempt: Callable[[], T]) -> T:
-        """Make a change on top of the newest state, again when another process was quicker."""
+    def repeat(self, attempt: Callable[[], T]) -> T:
+        """Make a change on top of the newest state, again when another process was quicker.
+
+        Raises:
+            BusyError, StateError: Other changes take too long, or the change could not be made lasting.
+        """
         with self._source.turn(), self._activation.turn():
             for _ in range(_TRIES):
                 self._activation.catch_up()
@@ -299,17 +309,26 @@ class PolicyAdministration:
                     continue
         raise BusyError("other processes change policies all the time; try again")
 
-    def _commit(
+    def commit(
         self,
         policies: Iterable[Policy],
         types: dict[str, Any],
         cause: Cause,
         events: list[tuple[str, dict[str, Any]]],
+        *,
+        functions: Mapping[str, StoredFunction] | None = None,
         signed: Callable[[Transaction, int], None] | None = None,
     ) -> None:
+        """Make a state the next revision, and write it where it came from; to be called in `repeat`.
+
+        Raises:
+            ConflictError, BusyError, StateError: As `Activation.commit`.
+        """
         self._source.check_writable()
         number = self._activation.revision.version + 1
-        self._activation.commit(policies, types, cause=cause, events=events, number=number, signed=signed)
+        self._activation.commit(
+            policies, types, functions=functions, cause=cause, events=events, number=number, signed=signed
+        )
         self._source.write_back()
 
 
@@ -332,21 +351,25 @@ def entity_tag(policy: Policy) -> str:
 
 
 def _difference(part: Part, before: Documents, after: Documents) -> Difference:
-    kind = "policies" if part.kind == POLICY else "types"
     return Difference(
         kind=part.kind,
         name=part.name,
         action=part.action,
-        before=getattr(before, kind).get(part.name),
-        after=getattr(after, kind).get(part.name),
+        before=before.of(part.kind).get(part.name),
+        after=after.of(part.kind).get(part.name),
     )
 
 
-_TOLD = {"created": "POLICY_CREATED", "updated": "POLICY_UPDATED", "deleted": "POLICY_DELETED"}
+_NAMED = {POLICY: "policy_id", FUNCTION: "function_id"}
 
 
 def _told(part: Part, number: int, cause: Cause) -> tuple[str, dict[str, Any]]:
-    return _TOLD[part.action], {"policy_id": part.name, "policy_version": number, "author": cause.author}
+    details = {_NAMED[part.kind]: part.name, "policy_version": number, "author": cause.author}
+    return f"{part.kind}_{part.action}".upper(), details
+
+
+def _calls(policy: Policy) -> tuple[str | None, str | None]:
+    return policy.function_id, policy.function_code
 
 
 def _without_server_owned(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import MAXYEAR, MINYEAR, UTC, datetime, timedelta, tzinfo
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple, TypeAlias
@@ -14,7 +15,7 @@ from policy_engine.engine.context import normalise
 from policy_engine.engine.decide import decide
 from policy_engine.engine.explain import explain as explain_request
 from policy_engine.engine.program import Program, TypeProgram, compile_program
-from policy_engine.engine.rule import PolicyFunction
+from policy_engine.engine.rule import PolicyFunction, Resolver
 from policy_engine.facts.clock import Clock
 from policy_engine.facts.inventory import Component, Inventory
 from policy_engine.facts.source import FactSource
@@ -24,7 +25,7 @@ from policy_engine.language.canonical import digest
 from policy_engine.language.document import parse_document, read_document
 from policy_engine.model.decision import Decision, Outcome
 from policy_engine.model.errors import InvalidRequestError
-from policy_engine.model.policy import PolicySet
+from policy_engine.model.policy import Policy, PolicySet
 from policy_engine.model.record import Checked
 from policy_engine.model.trace import RuleTrace
 from policy_engine.trust.advice import RoundAdvice
@@ -83,7 +84,7 @@ class PolicyEngine:
         self,
         policy_set: PolicySet,
         *,
-        functions: Mapping[str, PolicyFunction] | None = None,
+        functions: Mapping[str, PolicyFunction] | Resolver | None = None,
         components: Iterable[Component] = (),
         zone: tzinfo = UTC,
         version: int = 1,
@@ -97,7 +98,8 @@ class PolicyEngine:
 
         Args:
             policy_set: Accepted policies.
-            functions: Custom policy functions by id; a policy whose function is not here denies.
+            functions: Custom policy functions by id, or what finds the function of a policy; a policy that has none
+                denies.
             components: The inventory.
             zone: The time zone of the clock's facts.
             version: The number of this revision.
@@ -108,7 +110,7 @@ class PolicyEngine:
             ledger: Where trust is kept; in memory by default.
         """
         self.trust = TrustAuthority(ledger, trust, judge=self._judge)
-        self._functions = dict(functions or {})
+        self._functions = functions if callable(functions) else partial(_named, dict(functions or {}))
         self._clock = Clock(zone)
         self.inventory = Inventory(components)
         self._sources: tuple[FactSource, ...] = (self._clock, self.inventory, self.trust.facts, *sources)
@@ -155,6 +157,11 @@ class PolicyEngine:
             reusable=not kind.runs_functions,
             timeless=self._clock not in sources,
         )
+
+    def runs_functions(self, policy_type: str) -> bool:
+        """Whether a check of this type may run users' code."""
+        plan = self.revision.plans.get(policy_type) if policy_type.__class__ is str else None
+        return plan is not None and not plan.reusable
 
     def activate(self, revision: Revision) -> None:
         """Put a prepared revision in force, for every check that begins from now on."""
@@ -337,6 +344,10 @@ class PolicyEngine:
             trace,
         )
         return Checked(decision, context, facts)
+
+
+def _named(functions: Mapping[str, PolicyFunction], _policy_set: PolicySet, policy: Policy) -> PolicyFunction | None:
+    return functions.get(policy.function_id or "")
 
 
 def _no_plan(policy_type: Any) -> Outcome:

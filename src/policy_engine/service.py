@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict, TypeVar, Unpack
@@ -14,11 +15,16 @@ import msgspec
 from policy_engine.activation import Activation, check_digest, read_stored
 from policy_engine.authority import Selection
 from policy_engine.bundle.archive import unpack
+from policy_engine.bundle.contents import read_signed
 from policy_engine.bundle.verify import Last, Trust, verify
-from policy_engine.bundle_import import BundleImport, usable
+from policy_engine.bundle_import import BundleImport
 from policy_engine.bundle_source import BundleSource, make_source
 from policy_engine.config import Settings
 from policy_engine.file_import import FileImport
+from policy_engine.function_administration import FunctionAdministration
+from policy_engine.function_files import FunctionFiles
+from policy_engine.functions.monty import MontySandbox
+from policy_engine.functions.runtime import FunctionRuntime
 from policy_engine.identity.scope import Scope
 from policy_engine.keyring import Keyring
 from policy_engine.language.canonical import digest
@@ -111,6 +117,7 @@ class Asked(TypedDict, total=False):
 
 
 _encode = msgspec.json.Encoder().encode
+_UNBOUNDED = nullcontext()
 
 
 class PolicyService:
@@ -148,8 +155,11 @@ class PolicyService:
         self.keys = Keyring(ApiKeys(store.database, store.options.tenant, store.writer))
         ledger = TrustStore(store.database, store.options.tenant, store.writer, parameters(settings.trust))
         self.privacy = Spending(self.store, settings.privacy)
+        at_once = max(1, settings.threads - 2)
+        self.runtime = FunctionRuntime(MontySandbox(at_once), at_once=at_once)
         self.engine = PolicyEngine(
             present,
+            functions=self.runtime.resolve,
             components=settings.components,
             zone=settings.zone,
             version=0,
@@ -172,7 +182,14 @@ class PolicyService:
                 writes_back=settings.file_write_back,
                 lock=_import_lock(self.store.database),
             )
+        directory = settings.policy_functions_dir
+        self._functions = (
+            FunctionFiles(Path(directory), activation, self.events.record, wins=settings.file_wins)
+            if directory
+            else None
+        )
         self.administration = PolicyAdministration(activation, self._file or NoFile())
+        self.functions = FunctionAdministration(activation, self.administration)
         self.bundles = BundleImport(
             bundle_trust(settings),
             self.store.bundles,
@@ -183,8 +200,7 @@ class PolicyService:
         )
         self._load_first()
         self._puller = Watcher(self.bundles.look, settings.bundle_poll_seconds, name="bundle-puller", at_once=True)
-        watched = self._file.look if self._file else _nothing
-        self._watcher = Watcher(watched, settings.watch_interval_seconds)
+        self._watcher = Watcher(self._look, settings.watch_interval_seconds)
         interval = _FOLLOW_SECONDS if self.store.database.is_sqlite else _FOLLOW_NOTICED_SECONDS
         self._follower = Follower(self.store.database, self._follow, interval)
         self._next_retention = time.monotonic() + _RETENTION_SECONDS
@@ -206,11 +222,20 @@ class PolicyService:
         file = self._file or FileImport(
             self.settings.policy_path, self._activation, self.events.record, wins=False, writes_back=False
         )
-        if self.store.revisions.head() is None and _patiently(file.first_import):
-            return
-        file.resume()
+        is_first = self.store.revisions.head() is None and _patiently(file.first_import)
+        if not is_first:
+            file.resume()
+            if self._file is not None:
+                self._file.reload()
+        if self._functions is not None and (is_first or self._file is not None):
+            self._functions.reload()
+
+    def _look(self) -> None:
+        """Look at the files that are watched."""
         if self._file is not None:
-            self._file.reload()
+            self._file.look()
+            if self._functions is not None:
+                self._functions.look()
 
     def start(self) -> None:
         """Begin to watch the policy file, and what other processes change."""
@@ -227,6 +252,7 @@ class PolicyService:
         self._puller.stop()
         self._follower.stop()
         self.reputation.stop()
+        self.runtime.close()
         self.store.stop()
 
     @property
@@ -245,9 +271,14 @@ class PolicyService:
         return self.revision.program.policy_set.policies
 
     def reload(self) -> None:
-        """Take over the policy file as it is now, whole or not at all; where there is none to watch, do nothing."""
+        """Take over the policy file as it is now, whole or not at all; where there is none to watch, do nothing.
+
+        The directory of functions is taken over likewise.
+        """
         if self._file is not None:
             self._file.reload()
+            if self._functions is not None:
+                self._functions.reload()
 
     # Checks
 
@@ -274,7 +305,8 @@ class PolicyService:
         """Decide as `check` does, and return the decision as it is sent too: it is encoded once, also for the log."""
         if caller.min_version:
             self._demand(caller.min_version)
-        checked = self.engine.evaluate(policy_type, context, at=at, explain=explain, request_id=request_id)
+        with self._turn(policy_type):
+            checked = self.engine.evaluate(policy_type, context, at=at, explain=explain, request_id=request_id)
         body = _encode(checked.decision)
         self._remember((checked,), (body,), caller)
         if checked.decision.observations:
@@ -298,11 +330,16 @@ class PolicyService:
         """
         if caller.min_version:
             self._demand(caller.min_version)
-        checked = self.engine.evaluate_many(policy_type, contexts, at=at, explain=explain, request_id=request_id)
+        with self._turn(policy_type):
+            checked = self.engine.evaluate_many(policy_type, contexts, at=at, explain=explain, request_id=request_id)
         if checked:
             self._remember(checked, None, caller)
             self.reputation.note(checked)
         return [item.decision for item in checked]
+
+    def _turn(self, policy_type: str) -> AbstractContextManager[None]:
+        """Return what bounds the functions of one request together."""
+        return self.runtime.turn() if self.engine.runs_functions(policy_type) else _UNBOUNDED
 
     def _demand(self, version: int) -> None:
         """Refuse to answer from a revision older than this, but for one that can be had at once."""
@@ -462,17 +499,14 @@ def _first_bundle(settings: Settings, store: Store, trust: Trust, source: Bundle
     bundle = unpack(source.fetch() or b"")
     known = store.bundles.accepted(settings.bundle_name)
     last = None if known is None else Last(known.version, known.digest)
-    return usable(verify(bundle, trust, now=datetime.now(UTC), last=last)).document.policy_set
+    verified = verify(bundle, trust, now=datetime.now(UTC), last=last)
+    return read_signed(verified.manifest, verified.files).policy_set
 
 
 def _import_lock(database: Database) -> Path | None:
     """Return the file by which processes on one SQLite database take turns with the policy file."""
     path = database.path
     return path.with_name(f"{path.name}-writers") / "import" if path else None
-
-
-def _nothing() -> None:
-    """Watch no file."""
 
 
 def _patiently(action: Callable[[], T]) -> T:

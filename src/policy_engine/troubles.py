@@ -22,6 +22,8 @@ class Trouble(msgspec.Struct, frozen=True, kw_only=True):
 CODES: dict[str, str] = {
     "reload_failed": "the policy file was refused, or could not be read or taken over",
     "reload_conflict": "the policy file changed, and so did policies through the API since it was read",
+    "functions_refused": "the directory of functions was refused, or could not be read or taken over",
+    "functions_conflict": "the directory of functions changed, and so did functions through the API",
     "write_back_failed": "what the API changed could not be written to the policy file; it is tried again",
     "bundle_refused": "the bundle that is there was refused; the last good one stays",
     "bundle_unavailable": "no bundle can be had from its source; it is tried again, the last good one stays",

@@ -199,6 +199,13 @@ def test_policies_that_cannot_be_used_are_not_built() -> None:
     assert {error.pointer for error in caught.value.errors} >= {"/policies/a/type"}
 
 
+def test_functions_that_cannot_be_used_are_not_built() -> None:
+    with pytest.raises(BundleError) as caught:
+        bundle(files={"policies.json": policies(), "functions/f.py": b"def f(context):\n    return (\n"})
+    assert caught.value.code == "invalid_functions"
+    assert caught.value.errors[0].pointer.startswith("/f.py")
+
+
 @pytest.mark.parametrize(
     "path", ["", "x", "../policies.json", "/etc/passwd", "functions/", "functions/../x.py", "a/b.py"]
 )

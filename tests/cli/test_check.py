@@ -238,3 +238,17 @@ def test_mistyped_commands(arguments: list[str]) -> None:
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 2
     assert arguments[-1] in result.stderr or "--type" in result.stderr
+
+
+def test_functions_are_asked(policy_file: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "functions"
+    directory.mkdir()
+    (directory / "judge.py").write_text("def judge(context): return {'allowed': context['n'] > 1}")
+    policy_file.write_text(json.dumps({"policies": [{"id": "f", "type": "door", "function_id": "judge"}]}))
+    asked = ("check", "--type", "door", "--json", "--context")
+    for n, code in ((2, "function_allow"), (1, "function_deny")):
+        result = run(policy_file, *asked, json.dumps({"n": n}), POLICY_FUNCTIONS_DIR=str(directory))
+        assert json.loads(result.stdout)["reason_code"] == code
+    (directory / "judge.py").write_text("def judge(context): return x")
+    assert run(policy_file, *asked, "{}", POLICY_FUNCTIONS_DIR=str(directory)).exit_code == 2
+    assert json.loads(run(policy_file, *asked, "{}").stdout)["reason_code"] == "function_error"

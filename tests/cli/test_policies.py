@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 from tests.conftest import Services
 
+from policy_engine.cli.audit import audit
 from policy_engine.cli.backup import backup, restore
 from policy_engine.cli.policies import export_policies, import_policies
 from policy_engine.config import Settings
@@ -123,3 +124,24 @@ def test_the_store_does_not_write_over_itself(service: PolicyService, tmp_path: 
         assert f"`{target}` belongs to the store itself" in result.stderr
     assert (data / "keys" / "audit.pem").read_bytes() == before
     service.administration.delete("web")
+
+
+def test_functions_outlast_an_import_and_come_with_a_backup(services: Services, tmp_path: Path) -> None:
+    service = services()
+    service.functions.create({"id": "judge", "code": "def judge(context): return {'allowed': True}"})
+    service.administration.create({"id": "f", "type": "door", "function_id": "judge"})
+    wanted = {"policies": {"g": {"function_id": "judge", "type": "d"}}}
+    result = run(tmp_path, import_policies, "-", given=json.dumps(wanted))
+    assert result.exit_code == 0, result.output
+    saved = tmp_path / "saved"
+    assert run(tmp_path, backup, str(saved)).exit_code == 0
+    service._activation.catch_up()
+    assert service.check("d", {}).reason_code == "function_allow"
+    service.administration.delete("g")
+    service.functions.delete("judge")
+    services.end(service)
+    assert run(tmp_path, restore, str(saved), "--yes").exit_code == 0
+    again = services()
+    assert again.check("d", {}).reason_code == "function_allow"
+    services.end(again)
+    assert run(tmp_path, audit, "verify").exit_code == 0

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from policy_engine.engine.rule import FunctionBusyError
 from policy_engine.facts.inventory import Component
 from policy_engine.model.decision import Decision
+from policy_engine.model.errors import FunctionBusyError
 from policy_engine.pdp import PolicyEngine
 
 

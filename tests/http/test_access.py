@@ -23,6 +23,7 @@ SPEND = {"noise_multiplier": 1.0, "sampling_rate": 0.1, "steps": 1, "noise": "se
 RESERVE = {**SPEND, "client_id": "c", "round": 1}
 VIOLATION = {"client_id": "c", "policy_id": "night", "rule_index": 0}
 
+CODE = "def judge(context): return {'allowed': True}"
 REQUESTS: dict[str, tuple[str, str, Any]] = {
     "policies.create_policy": ("POST", "/api/v1/policies", POLICY),
     "policies.create_policy_short": ("POST", "/policies", POLICY),
@@ -32,6 +33,10 @@ REQUESTS: dict[str, tuple[str, str, Any]] = {
     "policies.delete_policy_short": ("DELETE", "/policies/web", None),
     "policies.enable_policy": ("POST", "/api/v1/policies/web/enable", None),
     "policies.disable_policy": ("POST", "/api/v1/policies/web/disable", None),
+    "functions.create_function": ("POST", "/api/v1/functions", {"id": "new", "code": CODE}),
+    "functions.merge_function": ("PUT", "/api/v1/functions/judge", {"description": "d"}),
+    "functions.delete_function": ("DELETE", "/api/v1/functions/judge", None),
+    "functions.run_function": ("POST", "/api/v1/functions/test", {"code": CODE, "context": {}}),
     "revisions.roll_back": ("POST", "/api/v1/revisions/2/rollback", None),
     "trust.observe_round": ("POST", "/api/v1/trust/observations", ROUND),
     "trust.report_violation": ("POST", "/api/v1/trust/violations", VIOLATION),
@@ -119,6 +124,7 @@ def send(client: FlaskClient, endpoint: str, caller: Caller) -> Any:
 def decide(service: PolicyService) -> None:
     """Decide about a client, so that there is something to take back."""
     trust = service.engine.trust
+    service.functions.create({"id": "judge", "code": CODE})
     trust.override("c", kind="trust", trust=0.5, author="ann", reason="why")
     trust.override("c", kind="quarantine", author="ann", reason="why")
 
@@ -170,6 +176,7 @@ def test_the_scheme_ignores_case(keyed: PolicyService, scheme: str) -> None:
     [
         *("/", "/health", "/livez", "/readyz", "/events", "/api/v1/decisions"),
         *("/policies", "/policies/web", "/api/v1/policies", "/api/v1/policies/web/history"),
+        "/api/v1/functions",
         *("/api/v1/revisions", "/api/v1/revisions/2", "/api/v1/revisions/2/diff/2"),
     ],
 )
@@ -187,6 +194,7 @@ def test_reading_is_open(keyed: PolicyService, path: str) -> None:
         ("/api/check_policy", {"type": "a", "context": {}}),
         ("/api/v1/check/batch", {"policy_type": "a", "contexts": []}),
         ("/api/v1/policies/validate", POLICY),
+        ("/api/v1/functions/validate", {"code": CODE}),
     ],
 )
 def test_checking_is_open(keyed: PolicyService, path: str, body: Any) -> None:

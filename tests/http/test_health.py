@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -55,9 +56,12 @@ def test_degraded_is_not_down(client: FlaskClient, service: PolicyService, polic
     assert client.get("/readyz").get_json()["reasons"][0]["since"] == reason["since"]
 
 
-@pytest.mark.parametrize("field", [{"function_id": "f"}, {"function_code": "def f(context): ..."}])
-def test_a_policy_whose_function_cannot_run_is_named(client: FlaskClient, field: dict[str, str]) -> None:
-    client.post("/policies", json={"id": "fun", "type": "door", **field})
+@pytest.mark.parametrize("field", [{"function_id": "f"}, {"function_code": "def f(context): return x"}])
+def test_a_policy_whose_function_cannot_run_is_named(
+    client: FlaskClient, service: PolicyService, policy_file: Path, field: dict[str, str]
+) -> None:
+    policy_file.write_text(json.dumps({"policies": [{"id": "fun", "type": "door", **field}]}))
+    service.reload()
     (reason,) = client.get("/readyz").get_json()["reasons"]
     assert reason["code"] == "function_unavailable"
     assert "`fun`" in reason["detail"]

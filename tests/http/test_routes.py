@@ -21,6 +21,8 @@ from policy_engine.service import PolicyService
 
 NEW = {"id": "new", "type": "network_security", "rules": [{"action": "allow", "match": {"protocol": "udp"}}]}
 CHECK = {"policy_type": "network_security", "context": {"protocol": "tcp", "dst_port": 8080}}
+FUNCTION = {"id": "judge", "code": "def judge(context): return {'allowed': True}"}
+WRITTEN = {"success", "id", "policy_version", "function"}
 CHANGED = {"success", "id", "policy_version", "policy"}
 DECISION = {
     *("decision_id", "request_id", "timestamp", "allowed", "decision", "reason", "reason_code", "policy_type"),
@@ -63,8 +65,43 @@ class Case(NamedTuple):
 
 
 CASES = {
+    "GET /api/v1/functions": Case("/api/v1/functions", None, 200, set(), None),
+    "GET /api/v1/functions/<function_id>": Case(
+        "/api/v1/functions/judge",
+        None,
+        200,
+        {"id", "function_id", "name", "description", "metadata", "code"},
+        ("/api/v1/functions/nope", None, 404),
+    ),
+    "POST /api/v1/functions": Case(
+        "/api/v1/functions", {**FUNCTION, "id": "other"}, 201, WRITTEN, ("/api/v1/functions", {"code": "x"}, 400)
+    ),
+    "PUT /api/v1/functions/<function_id>": Case(
+        "/api/v1/functions/judge", {"description": "d"}, 200, WRITTEN, ("/api/v1/functions/nope", {}, 404)
+    ),
+    "DELETE /api/v1/functions/<function_id>": Case(
+        "/api/v1/functions/judge",
+        None,
+        200,
+        {"success", "id", "deleted", "policy_version"},
+        ("/api/v1/functions/nope", None, 404),
+    ),
+    "POST /api/v1/functions/validate": Case(
+        "/api/v1/functions/validate",
+        {"code": FUNCTION["code"]},
+        200,
+        {"valid", "message", "entry", "errors"},
+        ("/api/v1/functions/validate", {"code": 5}, 400),
+    ),
+    "POST /api/v1/functions/test": Case(
+        "/api/v1/functions/test",
+        {"code": FUNCTION["code"], "context": {}},
+        200,
+        {"success", "result", "time_ms", "memory_bytes", "output"},
+        ("/api/v1/functions/test", {"context": {}}, 400),
+    ),
     "GET /": Case("/", None, 200, {"name", "version", "links"}, None),
-    "GET /health": Case("/health", None, 200, {"status", "timestamp", "version"}, None),
+    "GET /health": Case("/health", None, 200, {"status", "timestamp", "version", "functions"}, None),
     "GET /livez": Case("/livez", None, 200, {"status"}, None),
     "GET /readyz": Case("/readyz", None, 200, READY, None),
     "GET /events": Case("/events", None, 200, PAGE, ("/events?limit=0", None, 400)),
@@ -107,7 +144,8 @@ CASES = {
         *("/api/v1/revisions", None, 200, {"revisions", "next_before"}), ("/api/v1/revisions?limit=0", None, 400)
     ),
     "GET /api/v1/revisions/<int:number>": Case(
-        *("/api/v1/revisions/2", None, 200, REVISION | {"policies", "types"}), ("/api/v1/revisions/1", None, 404)
+        *("/api/v1/revisions/2", None, 200, REVISION | {"policies", "types", "functions"}),
+        ("/api/v1/revisions/1", None, 404),
     ),
     "GET /api/v1/revisions/<int:number>/diff/<int:other>": Case(
         *("/api/v1/revisions/2/diff/2", None, 200, {"from", "to", "changes"}),
@@ -291,6 +329,8 @@ def test_success(client: FlaskClient, route: str) -> None:
     if "key_id" in path:
         made = client.post("/api/v1/keys", json={"name": "ann", "roles": ["viewer"]}).get_json()
         path = path.format(key_id=made["key_id"])
+    if "/functions/judge" in path:
+        client.post("/api/v1/functions", json=FUNCTION)
     body = case.body
     if body == {"reservation_id": "{reservation_id}"}:
         made = client.post("/api/v1/privacy/reserve", json={**SPEND, "round": 1}).get_json()
@@ -320,6 +360,8 @@ def test_wrong_methods(app: Flask) -> None:
     for method, rule in routes(app):
         taken.setdefault(PLACEHOLDER.sub("2", rule.rule), set()).add(method)
     taken["/api/v1/policies/validate"] |= {"GET", "PUT", "DELETE"}  # there, `validate` is the id of a policy
+    for name in ("validate", "test"):
+        taken[f"/api/v1/functions/{name}"] |= {"GET", "PUT", "DELETE"}  # there, it is the id of a function
     for path, methods in taken.items():
         for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "BREW"} - methods:
             response = client.open(path, method=method, headers={"X-Request-ID": "wrong-1"})
@@ -355,7 +397,12 @@ def test_the_request_id_is_in_the_decision(client: FlaskClient) -> None:
 
 def test_what_changes_something_is_known_to_do_so(app: Flask) -> None:
     hot = {"/api/v1/check", "/api/v1/check/batch", "/api/check_policy"}
-    reads = hot | {"policies.validate_policy", "trust.select_clients", "privacy.ask_privacy"}
+    reads = hot | {
+        "policies.validate_policy",
+        "functions.validate_function",
+        "trust.select_clients",
+        "privacy.ask_privacy",
+    }
     assert {rule.endpoint for method, rule in routes(app) if method != "GET"} - reads == WRITES
 
 

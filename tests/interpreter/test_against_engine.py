@@ -106,7 +106,9 @@ def found(program: Program, policy_type: str, context: Any, facts: dict[str, Any
 def compare_set(seed: int, number: int, tally: Counter[str]) -> None:
     rng = random.Random(f"{seed} {number}")
     document = generator.policy_document(rng)
-    program = compile_program(accepted(document, tally), generator.FUNCTIONS)
+    program = compile_program(
+        accepted(document, tally), lambda _, policy: generator.FUNCTIONS.get(policy.function_id or "")
+    )
     for _ in range(REQUESTS):
         policy_type, context, facts = generator.request(rng, document)
         about = f"POLICY_ENGINE_TEST_SEED={seed} set {number}\n{json.dumps(document)}\n{policy_type} {context} {facts}"

@@ -114,6 +114,38 @@ def test_the_first_bundle_is_in_force_from_the_start(place: Place) -> None:
     assert [event["policy_id"] for event in told(service, "POLICY_CREATED")] == ["web"]
 
 
+FUNCTION = "def f(context):\n    return {'allowed': context['dst_port'] == PORT, 'reason': 'asked'}\n"
+
+
+def judged(version: int, port: int) -> bytes:
+    """A bundle whose policy asks a function."""
+    judge = {"name": "judge", "type": "fl_client_start", "function_id": "f"}
+    files = {
+        "policies.json": json.dumps({"policies": {"judge": judge}}).encode(),
+        "functions/f.py": FUNCTION.replace("PORT", str(port)).encode(),
+    }
+    return pack(bundle(ANN, files=files, version=version, now=datetime.now(UTC)))
+
+
+def test_functions_come_into_force_with_the_policies_that_ask_them(place: Place) -> None:
+    place.file.write_bytes(judged(1, 80))
+    service = place.service()
+
+    def asked(port: int) -> bool:
+        return service.check("fl_client_start", {"dst_port": port}).allowed
+
+    assert (asked(80), asked(81)) == (True, False)
+    service.start()
+    place.file.write_bytes(judged(2, 81))
+    eventually(lambda: asked(81), "the second bundle is in force")
+    assert not asked(80)
+    active = service.bundles.active()
+    assert active is not None
+    assert active.policies_digest == service.revision.digest
+    place.stop()
+    assert place.service().check("fl_client_start", {"dst_port": 81}).reason_code == "function_allow"
+
+
 @pytest.mark.parametrize(
     ("content", "code"),
     [
@@ -170,17 +202,6 @@ REFUSED: dict[str, Callable[[], bytes]] = {
     "expired": lambda: made(2, 443, days=-1),
     "other_name": lambda: made(2, 443, name="staging"),
     "replayed": lambda: made(1, 443),
-    "functions_unsupported": lambda: pack(
-        bundle(
-            ANN,
-            files={
-                "policies.json": policies(443),
-                "functions/f.py": b"def f(context):\n    return {'allowed': True}\n",
-            },
-            version=2,
-            now=datetime.now(UTC),
-        )
-    ),
 }
 
 

@@ -8,9 +8,12 @@ import msgspec
 
 from policy_engine.bundle.manifest import FUNCTIONS, POLICIES, Manifest, check_paths
 from policy_engine.bundle.refusal import BundleError
+from policy_engine.functions.files import read_functions
 from policy_engine.language.canonical import digest
 from policy_engine.language.document import Document, parse_document
 from policy_engine.model.errors import InvalidPolicyError
+from policy_engine.model.function import StoredFunction
+from policy_engine.model.policy import PolicySet
 
 
 class Contents(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,30 +21,39 @@ class Contents(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         document: The policies and types.
-        functions: The files of policy functions, by their path within the directory of functions.
+        functions: The policy functions, by id.
     """
 
     document: Document
-    functions: Mapping[str, bytes]
+    functions: Mapping[str, StoredFunction]
+
+    @property
+    def policy_set(self) -> PolicySet:
+        """All of it."""
+        return msgspec.structs.replace(self.document.policy_set, functions=self.functions)
 
     @property
     def digest(self) -> str:
         """The digest that the revision will have."""
-        return digest(self.document.policy_set)
+        return digest(self.policy_set)
 
 
 def read_contents(files: Mapping[str, bytes]) -> Contents:
     """Return what files say.
 
     Raises:
-        BundleError: They are not those of a bundle, or the policies cannot be used.
+        BundleError: They are not those of a bundle, or the policies or functions cannot be used.
     """
     check_paths(files)
     try:
         document = parse_document(files[POLICIES])
     except InvalidPolicyError as error:
         raise BundleError("invalid_policies", str(error), error.errors) from None
-    functions = {path.removeprefix(FUNCTIONS): content for path, content in files.items() if path.startswith(FUNCTIONS)}
+    sources = {path.removeprefix(FUNCTIONS): content for path, content in files.items() if path.startswith(FUNCTIONS)}
+    try:
+        functions = read_functions(sources)
+    except InvalidPolicyError as error:
+        raise BundleError("invalid_functions", str(error), error.errors) from None
     return Contents(document=document, functions=functions)
 
 

@@ -22,7 +22,7 @@ REFUSALS: dict[str, str] = {
     "replayed": "it is not newer than the bundle that was accepted last",
     "invalid_policies": "the policies in it cannot be used",
     "wrong_digest": "the policies in it do not have the digest that the manifest names",
-    "functions_unsupported": "it holds policy functions, which cannot be taken from bundles yet",
+    "invalid_functions": "its policy functions cannot be used",
 }
 """Every code and what it means."""
 

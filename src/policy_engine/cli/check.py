@@ -9,13 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from policy_engine.cli.output import DENIED, fail, print_diagnostics, print_json
 from policy_engine.config import load_settings
+from policy_engine.functions.files import is_function_file, read_functions
+from policy_engine.functions.monty import MontySandbox
+from policy_engine.functions.runtime import FunctionRuntime
 from policy_engine.language import json_text
 from policy_engine.language.document import parse_document
 from policy_engine.model.decision import Decision
 from policy_engine.model.errors import InvalidPolicyError, InvalidRequestError, SettingsError
+from policy_engine.model.function import StoredFunction
 from policy_engine.model.trace import RuleTrace
 from policy_engine.pdp import PolicyEngine
 
@@ -69,21 +74,31 @@ def explain(policy_type: str, context: str, policy_file: str | None, at: str | N
 
 
 def _decide(policy_type: str, context: str, policy_file: str | None, at: str | None, *, explain: bool) -> Decision:
+    runtime = FunctionRuntime(MontySandbox(1), at_once=1)
     try:
         settings = load_settings(os.environ, {"policy_file": policy_file}).settings
         document = parse_document(settings.policy_path.read_bytes())
-        engine = PolicyEngine(document.policy_set, components=settings.components, zone=settings.zone)
-        return engine.check(policy_type, _read_context(context), at=at, explain=explain)
+        policy_set = msgspec.structs.replace(document.policy_set, functions=_functions(settings.policy_functions_dir))
+        engine = PolicyEngine(policy_set, functions=runtime.resolve, components=settings.components, zone=settings.zone)
+        return engine.check(policy_type, read_context(context), at=at, explain=explain)
     except InvalidPolicyError as error:
         print_diagnostics("error", error.errors, "red")
-        fail("the policy file is refused")
+        fail("the policy file is refused, or the directory of functions")
     except (InvalidRequestError, SettingsError) as error:
         fail(str(error))
     except OSError as error:
         fail(f"cannot read `{error.filename}`: {error.strerror}")
+    finally:
+        runtime.close()
 
 
-def _read_context(given: str) -> Any:
+def _functions(directory: str) -> dict[str, StoredFunction]:
+    listed = Path(directory).iterdir() if directory else ()
+    return read_functions({file.name: file.read_bytes() for file in listed if is_function_file(file.name)})
+
+
+def read_context(given: str) -> Any:
+    """Return the value of a JSON text, of a file or of standard input; end the command when there is none."""
     if given == "-":
         content = sys.stdin.buffer.read()
     elif given.startswith("@"):

@@ -12,6 +12,7 @@ from policy_engine import __version__
 COMMANDS = {
     "serve": "policy_engine.cli.serve:serve",
     "validate": "policy_engine.cli.validate:validate",
+    "functions": "policy_engine.cli.functions:functions",
     "check": "policy_engine.cli.check:check",
     "explain": "policy_engine.cli.check:explain",
     "export": "policy_engine.cli.policies:export_policies",

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from policy_engine.activation import Activation, Cause
+from policy_engine.activation import Activation, Cause, documents_of
 from policy_engine.cli.output import fail, print_diagnostics
 from policy_engine.cli.stored import author, find_store, plainly, refuse_own_files, store_options, written
 from policy_engine.config import Settings
@@ -22,7 +22,7 @@ from policy_engine.store.atomic import write_atomically
 from policy_engine.store.database import Database
 from policy_engine.store.opened import Store
 from policy_engine.store.options import DEFAULT_TENANT
-from policy_engine.store.revisions import Documents, RevisionReader
+from policy_engine.store.revisions import RevisionReader
 from policy_engine.troubles import Troubles
 
 _STANDARD = "-"
@@ -86,11 +86,10 @@ def import_policies(file: str, reason: str, **where: Any) -> None:
 
 def _import(settings: Settings, document: Document, cause: Cause) -> tuple[int, bool]:
     policy_set = document.policy_set
-    wanted = Documents(
-        {policy_id: policy.document for policy_id, policy in policy_set.policies.items()}, policy_set.type_documents
-    )
     with written(settings) as store:
         activation = _activation(store, document, requires_signatures=settings.require_signatures)
+        kept = documents_of(activation.policy_set).functions  # a policy file holds none
+        wanted = documents_of(policy_set)._replace(functions=kept)
         before = activation.revision.version
         number = PolicyAdministration(activation, NoFile()).replace_all(wanted, cause=cause)
         return number, number != before

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property, partial
+from typing import TypeAlias
 
 from policy_engine.engine.attribute import Read, reader
-from policy_engine.engine.rule import CompiledRule, FunctionRule, PolicyFunction
+from policy_engine.engine.rule import CompiledRule, FunctionRule, PolicyFunction, Resolver
 from policy_engine.engine.section import Section, divide
 from policy_engine.language.binding import bind
 from policy_engine.language.condition import ConditionError
@@ -87,7 +88,7 @@ class Program:
 
 def compile_program(
     policy_set: PolicySet,
-    functions: Mapping[str, PolicyFunction] | None = None,
+    functions: Resolver | None = None,
     *,
     previous: Program | None = None,
 ) -> Program:
@@ -95,8 +96,8 @@ def compile_program(
 
     Args:
         policy_set: Accepted policies.
-        functions: The custom policy functions by id. A policy whose function is not here denies.
-        previous: A program compiled with the same functions.
+        functions: Finds the custom policy function of a policy. A policy that has none denies.
+        previous: A program compiled with the same resolver.
 
     Raises:
         InvalidPolicyError: A condition cannot work with the parameters it is given.
@@ -108,37 +109,45 @@ def compile_program(
     types = {}
     for name, spec in policy_set.types.items():
         candidates = sorted((policy for policy in by_type[name] if policy.enabled), key=lambda policy: policy.order)
-        kept = _kept(previous, spec, candidates)
-        types[name] = kept or _compile_type(spec, candidates, functions or {}, errors)
+        kept = _kept(previous, policy_set, spec, candidates)
+        types[name] = kept or _compile_type(spec, candidates, partial(functions or _none, policy_set), errors)
     if errors:
         raise InvalidPolicyError(errors)
     return Program(policy_set, types)
 
 
-def _kept(previous: Program | None, spec: TypeSpec, candidates: Sequence[Policy]) -> TypeProgram | None:
-    """Return the previous program of a type if it has the very same policies."""
+_Find: TypeAlias = Callable[[Policy], PolicyFunction | None]
+
+
+def _none(_policy_set: PolicySet, _policy: Policy) -> None:
+    """Find no function."""
+
+
+def _kept(
+    previous: Program | None, policy_set: PolicySet, spec: TypeSpec, candidates: Sequence[Policy]
+) -> TypeProgram | None:
+    """Return the previous program of a type if it has the very same policies and functions."""
     old = previous.types.get(spec.name) if previous else None
-    if old is None or old.spec != spec:
+    if previous is None or old is None or old.spec != spec:
+        return None
+    named = {policy.function_id for policy in candidates if policy.function_id is not None}
+    if any(policy_set.functions.get(name) != previous.policy_set.functions.get(name) for name in named):
         return None
     known = (old.shadow or old).policies
     same = len(known) == len(candidates) and all(one is other for one, other in zip(known, candidates, strict=True))
     return old if same else None
 
 
-def _compile_type(
-    spec: TypeSpec, candidates: Sequence[Policy], functions: Mapping[str, PolicyFunction], errors: list[Diagnostic]
-) -> TypeProgram:
-    rules = [rule for policy in candidates for rule in _compile_policy(policy, spec, functions, errors)]
+def _compile_type(spec: TypeSpec, candidates: Sequence[Policy], find: _Find, errors: list[Diagnostic]) -> TypeProgram:
+    rules = [rule for policy in candidates for rule in _compile_policy(policy, spec, find, errors)]
     enforced = [policy for policy in candidates if not policy.shadow]
     shadow = TypeProgram(spec, candidates, rules, None) if len(enforced) < len(candidates) else None
     return TypeProgram(spec, enforced, [rule for rule in rules if not rule.policy.shadow], shadow)
 
 
-def _compile_policy(
-    policy: Policy, spec: TypeSpec, functions: Mapping[str, PolicyFunction], errors: list[Diagnostic]
-) -> Iterable[CompiledRule]:
-    if policy.function_id is not None or policy.function_code is not None:
-        yield FunctionRule(policy, functions.get(policy.function_id or ""))
+def _compile_policy(policy: Policy, spec: TypeSpec, find: _Find, errors: list[Diagnostic]) -> Iterable[CompiledRule]:
+    if policy.has_function:
+        yield FunctionRule(policy, find(policy))
         return
     for rule in policy.rules:
         try:

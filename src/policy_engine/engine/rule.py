@@ -6,22 +6,24 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any, NamedTuple, TypeAlias
 
+import msgspec
+
 from policy_engine.engine.attribute import Context, Facts, Read, reader
 from policy_engine.engine.clause import Test, clause_test
 from policy_engine.language.condition import Condition, EvaluationError
 from policy_engine.model.clause import Clause
 from policy_engine.model.decision import Obligation, Observation, RuleError, Violation
+from policy_engine.model.errors import FunctionBusyError, FunctionFailedError
 from policy_engine.model.frozen import freeze_json, thaw
-from policy_engine.model.policy import Effect, Policy, Rule
+from policy_engine.model.policy import Effect, Policy, PolicySet, Rule
 
 PolicyFunction: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 """A custom policy function: from a context to `{"allowed": bool, "reason": str, "parameters"?: {...}}`."""
 
+Resolver: TypeAlias = Callable[[PolicySet, Policy], PolicyFunction | None]
+"""Finds the function of a policy; None when there is none, so that the policy denies."""
+
 _FAULT_TEXT = {"missing": " is missing", "malformed": " is malformed", "wrong_type": " has the wrong type"}
-
-
-class FunctionBusyError(Exception):
-    """A policy function cannot run now because too many are running."""
 
 
 class Fault(NamedTuple):
@@ -37,13 +39,14 @@ class Fault(NamedTuple):
 
 
 class Judgement(NamedTuple):
-    """A rule that applies, or is in error; for a function, what it answered."""
+    """A rule that applies, or is in error; for a function, what it answered, and the violations that it named."""
 
     rule: CompiledRule
     effect: Effect
     fault: Fault | None = None
     reason: str | None = None
     parameters: dict[str, Any] | None = None
+    named: tuple[str, ...] = ()
 
 
 class CompiledRule:
@@ -188,19 +191,29 @@ class FunctionRule(CompiledRule):
             answer = self.function(_merged(context, facts))
             allowed, reason = answer["allowed"], answer.get("reason", "")
             parameters = freeze_json(answer.get("parameters") or {})
+            named = tuple(str(name) for name in answer.get("violations") or ())
         except FunctionBusyError:
             return self.fails(Fault("function_busy", None))
+        except FunctionFailedError as error:
+            return self.fails(Fault("function_error", None))._replace(reason=str(error))
         except Exception:  # noqa: BLE001 - a function is foreign code: whatever it raises denies
             return self.fails(Fault("function_error", None))
         if not (isinstance(allowed, bool) and isinstance(reason, str) and isinstance(parameters, dict)):
             return self.fails(Fault("function_error", None))
         effect = Effect.ALLOW if allowed else Effect.DENY
-        return Judgement(self, effect, None, reason or ("allowed" if allowed else "denied"), parameters)
+        return Judgement(self, effect, None, reason or ("allowed" if allowed else "denied"), parameters, named)
 
     def reason(self, judgement: Judgement) -> str:
         """Return what the function said."""
-        said = judgement.reason if judgement.fault is None else str(judgement.fault)
+        said = " ".join(str(part) for part in (judgement.reason, judgement.fault) if part is not None)
         return f"policy `{self.policy.name}`: {said}"
+
+    def violation(self, judgement: Judgement) -> Violation:
+        """Return the violation that a deny of this function is, with those that it named."""
+        violation = super().violation(judgement)
+        if not judgement.named:
+            return violation
+        return msgspec.structs.replace(violation, reason=f"{violation.reason} [{', '.join(judgement.named)}]")
 
     def code(self, judgement: Judgement) -> str:
         """Return the reason code of an answer that names this function."""

@@ -21,6 +21,7 @@ from policy_engine.http.check import CheckEndpoints
 from policy_engine.http.decisions import decisions
 from policy_engine.http.events import events
 from policy_engine.http.front import REQUEST_ID, RETRY, Application, Front, guarded, read_body, request_id
+from policy_engine.http.functions import functions
 from policy_engine.http.health import health
 from policy_engine.http.keys import keys
 from policy_engine.http.permissions import WRITES
@@ -33,6 +34,9 @@ from policy_engine.http.trust import trust
 from policy_engine.ids import uuid7
 from policy_engine.model.errors import (
     BusyError,
+    FunctionBusyError,
+    FunctionExistsError,
+    FunctionInUseError,
     InvalidPolicyError,
     InvalidRequestError,
     LateRoundError,
@@ -46,6 +50,7 @@ from policy_engine.model.errors import (
     StoreUnavailableError,
     UnknownClientError,
     UnknownDecisionError,
+    UnknownFunctionError,
     UnknownKeyError,
     UnknownOverrideError,
     UnknownPolicyError,
@@ -57,7 +62,7 @@ from policy_engine.service import PolicyService
 
 log = logging.getLogger(__name__)
 
-BLUEPRINTS = (health, policies, revisions, decisions, events, trust, privacy, bundle, keys)
+BLUEPRINTS = (health, policies, functions, revisions, decisions, events, trust, privacy, bundle, keys)
 
 _STATUS: dict[type[PolicyEngineError], HTTPStatus] = {
     InvalidPolicyError: HTTPStatus.BAD_REQUEST,
@@ -77,6 +82,10 @@ _STATUS: dict[type[PolicyEngineError], HTTPStatus] = {
     MissingExtraError: HTTPStatus.NOT_IMPLEMENTED,
     BundleError: HTTPStatus.UNPROCESSABLE_ENTITY,
     UnsignedChangeError: HTTPStatus.FORBIDDEN,
+    UnknownFunctionError: HTTPStatus.NOT_FOUND,
+    FunctionExistsError: HTTPStatus.CONFLICT,
+    FunctionInUseError: HTTPStatus.CONFLICT,
+    FunctionBusyError: HTTPStatus.SERVICE_UNAVAILABLE,
     BusyError: HTTPStatus.SERVICE_UNAVAILABLE,
     StateError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
@@ -126,6 +135,7 @@ def _index() -> Response:
         "health": "/health",
         "ready": "/readyz",
         "policies": "/api/v1/policies",
+        "functions": "/api/v1/functions",
         "check": "/api/v1/check",
         "revisions": "/api/v1/revisions",
         "decisions": "/api/v1/decisions",

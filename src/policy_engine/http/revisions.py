@@ -30,10 +30,10 @@ def list_revisions() -> Response:
 
 @revisions.get("/api/v1/revisions/<int:number>")
 def get_revision(number: int) -> Response:
-    """One revision with all policies and types that it held."""
+    """One revision with all policies, types and functions that it held."""
     revision = service().store.revisions.get(number)
     _, documents = service().store.revisions.documents(number)
-    return conditional(json_response({**_summary(revision), "policies": documents.policies, "types": documents.types}))
+    return conditional(json_response({**_summary(revision), **documents._asdict()}))
 
 
 @revisions.get("/api/v1/revisions/<int:number>/diff/<int:other>")

@@ -9,16 +9,23 @@ from typing import Any
 import rfc8785
 
 from policy_engine.language.policy import SERVER_OWNED
+from policy_engine.model.function import FUNCTION_OWNED
 from policy_engine.model.policy import PolicySet
 
 
 def canonical_document(policy_set: PolicySet) -> dict[str, Any]:
-    """Return what a policy set means: its types and policies, without fields that have no meaning."""
+    """Return what a policy set means: types, policies, and functions if any, without fields that have no meaning."""
     policies = {
         policy.id: {key: value for key, value in policy.document.items() if key not in SERVER_OWNED}
         for policy in policy_set.policies.values()
     }
-    return {"policies": policies, "types": policy_set.type_documents}
+    document: dict[str, Any] = {"policies": policies, "types": policy_set.type_documents}
+    if policy_set.functions:
+        document["functions"] = {
+            function.id: {key: value for key, value in function.document.items() if key not in FUNCTION_OWNED}
+            for function in policy_set.functions.values()
+        }
+    return document
 
 
 def fingerprint(policy_set: PolicySet) -> str:

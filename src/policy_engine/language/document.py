@@ -19,6 +19,7 @@ from policy_engine.language.types import read_types, resolve_types
 from policy_engine.model.diagnostic import Diagnostic, pointer
 from policy_engine.model.errors import InvalidPolicyError
 from policy_engine.model.frozen import EMPTY
+from policy_engine.model.function import StoredFunction
 from policy_engine.model.policy import Policy, PolicySet
 
 LANGUAGE_VERSION = 2
@@ -154,7 +155,9 @@ def _examine(policy: Policy, policy_set: PolicySet, place: Place, faults: Faults
     lint_policy(policy, spec, place, faults)
 
 
-def build_policy_set(policies: Iterable[Policy], type_documents: dict[str, Any]) -> PolicySet:
+def build_policy_set(
+    policies: Iterable[Policy], type_documents: dict[str, Any], functions: Mapping[str, StoredFunction] = EMPTY
+) -> PolicySet:
     """Return the set of these policies under these declared types, which were accepted before."""
     kept = tuple(policies)
     declared = read_types(type_documents, (), Faults())
@@ -162,6 +165,7 @@ def build_policy_set(policies: Iterable[Policy], type_documents: dict[str, Any])
         policies={policy.id: policy for policy in kept},
         types=resolve_types(declared, kept),
         type_documents=type_documents,
+        functions=functions,
     )
 
 

@@ -39,7 +39,8 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _UNKNOWN = Action(word="", verb="deny", effect=Effect.DENY)
 
 
-def _read_id(value: Any, place: Place, faults: Faults) -> str:
+def read_id(value: Any, place: Place, faults: Faults) -> str:
+    """Read an id."""
     if isinstance(value, str) and _ID.fullmatch(value):
         return value
     faults.error(
@@ -124,7 +125,7 @@ def _read_rules(value: Any, place: Place, faults: Faults) -> tuple[Rule, ...]:
 
 
 _POLICY: dict[str, Reader] = {
-    "id": _read_id,
+    "id": read_id,
     "name": string,
     "type": _read_type,
     "description": string,
@@ -132,7 +133,7 @@ _POLICY: dict[str, Reader] = {
     "enabled": boolean,
     "mode": one_of("enforce", "shadow"),
     "rules": _read_rules,
-    "function_id": _read_id,
+    "function_id": read_id,
     "function_code": _read_name,
     "tags": strings,
     "metadata": json_object,
@@ -158,7 +159,7 @@ def read_policy(value: Any, place: Place, faults: Faults, *, policy_id: str | No
     found = fields(value, place, faults, _POLICY)
     own_id = found.get("id", policy_id) or ""
     if policy_id is not None:
-        _read_id(policy_id, place, faults)
+        read_id(policy_id, place, faults)
         if "id" in found and found["id"] != policy_id:
             faults.error((*place, "id"), f"id {show(own_id)} differs from the key {show(policy_id)} it stands under")
     return Policy(

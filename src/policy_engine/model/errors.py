@@ -53,6 +53,34 @@ class UnknownPolicyError(PolicyEngineError, LookupError):
         self.policy_id = policy_id
 
 
+class UnknownFunctionError(PolicyEngineError, LookupError):
+    """There is no policy function of that id."""
+
+    def __init__(self, function_id: str) -> None:
+        super().__init__(f"no function `{function_id}`")
+        self.function_id = function_id
+
+
+class FunctionExistsError(PolicyEngineError, ValueError):
+    """A policy function of that id is already there."""
+
+    def __init__(self, function_id: str) -> None:
+        super().__init__(f"function `{function_id}` exists")
+        self.function_id = function_id
+
+
+class FunctionInUseError(PolicyEngineError):
+    """Policies name functions that were to go.
+
+    Attributes:
+        errors: Each function, with the policies that name it.
+    """
+
+    def __init__(self, errors: Sequence[Diagnostic]) -> None:
+        super().__init__(summarise(errors))
+        self.errors = tuple(errors)
+
+
 class UnknownRevisionError(PolicyEngineError, LookupError):
     """There is no revision of that number."""
 
@@ -183,6 +211,14 @@ class MissingExtraError(PolicyEngineError, ImportError):
     def __init__(self, extra: str, purpose: str) -> None:
         super().__init__(f'{purpose}, install what it needs: pip install "flopynet-policy-engine[{extra}]"')
         self.extra = extra
+
+
+class FunctionBusyError(PolicyEngineError):
+    """A policy function cannot run now because too many are running."""
+
+
+class FunctionFailedError(PolicyEngineError):
+    """A policy function gave no answer; the text says why, in words that any caller may read."""
 
 
 class PreconditionError(PolicyEngineError):

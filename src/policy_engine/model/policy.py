@@ -10,6 +10,7 @@ import msgspec
 
 from policy_engine.model.clause import Clause
 from policy_engine.model.frozen import EMPTY
+from policy_engine.model.function import StoredFunction
 
 
 class Effect(Enum):
@@ -102,6 +103,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     document: dict[str, Any] = EMPTY
 
     @property
+    def has_function(self) -> bool:
+        """Whether its answer comes from a function."""
+        return self.function_id is not None or self.function_code is not None
+
+    @property
     def order(self) -> tuple[int, str]:
         """The key that sorts candidates: the higher priority first, then the smaller id."""
         return (-self.priority, self.id)
@@ -114,8 +120,10 @@ class PolicySet(msgspec.Struct, frozen=True, kw_only=True):
         policies: By id, in file order.
         types: Every built-in, declared and otherwise existing type by name.
         type_documents: The `types` object as it was written.
+        functions: The custom policy functions by id.
     """
 
     policies: Mapping[str, Policy]
     types: Mapping[str, TypeSpec]
     type_documents: dict[str, Any] = EMPTY
+    functions: Mapping[str, StoredFunction] = EMPTY

@@ -1,4 +1,4 @@
-"""Revisions: every state of all policies and types, append-only."""
+"""Revisions: every state of all policies, types and functions, append-only."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import msgspec
 from sqlalchemy import Connection, and_, func, insert, select, update
 
 from policy_engine.model.errors import ConflictError, UnknownRevisionError
+from policy_engine.model.frozen import EMPTY
 from policy_engine.store import schema
 from policy_engine.store.change import Transaction
 from policy_engine.store.database import Database, serialise
@@ -18,17 +19,21 @@ from policy_engine.store.writer import Writer
 
 POLICY = "policy"
 TYPE = "type"
+FUNCTION = "function"
 CHANNEL = "policy_engine"
 """The PostgreSQL channel on which a new revision is announced."""
+
+FUNCTIONS_PATH = "functions:"
+"""What stands before the path of a directory of functions, to tell its imports from those of policy files."""
 
 _MAX = (1 << 63) - 1
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """What a revision did to one policy or type.
+    """What a revision did to one policy, type or function.
 
     Attributes:
-        kind: "policy" or "type".
+        kind: "policy", "type" or "function".
         action: "created", "updated" or "deleted".
         sha256: Of the stored document, "" when it was deleted.
     """
@@ -44,7 +49,7 @@ class Revision(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         parent: The number of the one before; None for the first.
-        digest: `sha256:` and the digest of the canonical JSON of all policies and types.
+        digest: `sha256:` and the digest of the canonical JSON of all policies, types and, if there are any, functions.
         time: Seconds since 1970.
         source: What kind of change it was: "api", "file", "import", "bundle", "rollback", "restore".
         parts: What changed.
@@ -70,10 +75,15 @@ class Head(NamedTuple):
 
 
 class Documents(NamedTuple):
-    """All policies and types of one revision, as they were written."""
+    """All policies, types and functions of one revision, as they were written."""
 
     policies: dict[str, dict[str, Any]]
     types: dict[str, Any]
+    functions: dict[str, dict[str, Any]] = EMPTY
+
+    def of(self, kind: str) -> dict[str, Any]:
+        """Return those of one kind."""
+        return {POLICY: self.policies, TYPE: self.types, FUNCTION: self.functions}[kind]
 
 
 class Import(NamedTuple):
@@ -189,7 +199,9 @@ class RevisionReader:
             StoreUnavailableError: The database is away.
         """
         table = schema.imported
-        query = select(table.c.fingerprint, table.c.number).where(table.c.tenant == self._tenant)
+        query = select(table.c.fingerprint, table.c.number).where(
+            table.c.tenant == self._tenant, table.c.path.not_like(f"{FUNCTIONS_PATH}%")
+        )
         with self._database.read() as connection:
             row = connection.execute(query.order_by(table.c.number.desc()).limit(1)).first()
         return Import(row.fingerprint, row.number) if row else None
@@ -271,7 +283,8 @@ def make_parts(before: Documents, after: Documents) -> tuple[list[Part], dict[tu
     """Return what lies between two states, and the documents to store for it."""
     parts: list[Part] = []
     documents: dict[tuple[str, str], bytes | None] = {}
-    for kind, old, new in ((TYPE, before.types, after.types), (POLICY, before.policies, after.policies)):
+    for kind in (TYPE, FUNCTION, POLICY):
+        old, new = before.of(kind), after.of(kind)
         for name in sorted(old.keys() | new.keys()):
             if name in old and name in new and _same(old[name], new[name]):
                 continue
@@ -309,11 +322,11 @@ def _documents(connection: Connection, tenant: str, number: int) -> Documents:
     )
     same = and_(part.c.kind == newest.c.kind, part.c.name == newest.c.name, part.c.number == newest.c.number)
     query = select(part.c.kind, part.c.name, part.c.document).join(newest, same).where(part.c.tenant == tenant)
-    found = Documents({}, {})
+    found = Documents({}, {}, {})
     for row in connection.execute(query.order_by(part.c.kind, part.c.name)):
         document = _load(row.document)
         if document is not None:
-            (found.policies if row.kind == POLICY else found.types)[row.name] = document
+            found.of(row.kind)[row.name] = document
     return found
 
 
