@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -63,6 +65,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_batch: int = 10_000
     admin_key: str = ""
     admin_key_file: str = ""
+    database_file: str = ""
+    tls_certificate: str = ""
+    tls_key: str = ""
+    tls_client_ca: str = ""
+    tls_client_verify: str = ""
+    tls_min_version: str = "1.2"
     policy_id: str = "policy-engine"
     policy_ip: str = ""
     collector_host: str = ""
@@ -148,11 +156,24 @@ ENVIRONMENT: Mapping[str, str] = {
     "POLICY_MAX_BATCH": "max_batch",
     "POLICY_ADMIN_KEY": "admin_key",
     "POLICY_ADMIN_KEY_FILE": "admin_key_file",
+    "POLICY_DATABASE_FILE": "database_file",
+    "POLICY_TLS_CERTIFICATE": "tls_certificate",
+    "POLICY_TLS_KEY": "tls_key",
+    "POLICY_TLS_CLIENT_CA": "tls_client_ca",
+    "POLICY_TLS_CLIENT_VERIFY": "tls_client_verify",
+    "POLICY_TLS_MIN_VERSION": "tls_min_version",
 }
 """Environment variable -> setting. `POLICY_CONFIG` names the config file, `NODE_IP_*` the addresses of components."""
 
 LOG_MODES = ("batched", "sync", "off")
 """When a decision is on the disk: soon after its answer, before it, or never."""
+
+TLS_VERIFY = ("off", "optional", "required")
+"""What is asked of clients over TLS: no certificate, a valid one or none, a valid one."""
+
+TLS_VERSIONS = ("1.2", "1.3")
+
+_COMMAND_LINE = "the command line"
 
 LOG_LEVELS = ("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG")
 
@@ -189,9 +210,26 @@ def load_settings(
     nodes.update({key: value for key, value in environment.items() if key.lower().startswith(_NODE)})
     for name, value in (flags or {}).items():
         if value is not None:
-            values[name] = (value, "the command line")
+            values[name] = (value, _COMMAND_LINE)
+    if values.get("database", ("", ""))[1] == _COMMAND_LINE:
+        values.pop("database_file", None)
+        if _has_password(values["database"][0]):
+            warnings.append(_SEEN)
     settings = _convert(values, nodes)
     return Loaded(settings=settings, warnings=tuple(warnings))
+
+
+_SEEN = (
+    "the password in `--database` can be seen by everybody on this machine, in the list of processes: put the URL into"
+    " a file and name that in POLICY_DATABASE_FILE"
+)
+
+
+def _has_password(url: str) -> bool:
+    try:
+        return urlsplit(url).password is not None
+    except ValueError:
+        return False
 
 
 def _config_path(named: str | None) -> Path | None:
@@ -236,7 +274,11 @@ def _convert(values: Mapping[str, tuple[Any, str]], nodes: Mapping[str, str]) ->
         nodes = {"NODE_IP_POLICY_ENGINE": own, **nodes}
     converted["components"] = _components(converted.get("components", ()), nodes)
     if converted.get("admin_key_file"):
-        converted["admin_key"] = _read_key(Path(converted["admin_key_file"]))
+        converted["admin_key"] = _read_secret("admin_key_file", "key", converted)
+    if converted.get("database_file"):
+        if converted.get("database"):
+            raise SettingsError("database", values["database"][1], "`database_file` is set too: which one is meant?")
+        converted["database"] = _read_secret("database_file", "URL", converted)
     converted["log_level"] = converted.get("log_level", "INFO").upper()
     settings = Settings(**converted)
     _check_ports(settings)
@@ -285,14 +327,23 @@ def _check_address(address: str, name: str, source: str) -> None:
         raise SettingsError(name, source, f"`{address}` is not an address or a network") from error
 
 
-def _read_key(path: Path) -> str:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address to listen on."""
     try:
-        key = path.read_text(encoding="utf-8").strip()
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _read_secret(name: str, what: str, converted: Mapping[str, Any]) -> str:
+    path = Path(converted[name])
+    try:
+        secret = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError("admin_key_file", f"`{path}`", "the key cannot be read") from error
-    if not key:
-        raise SettingsError("admin_key_file", f"`{path}`", "the file holds no key")
-    return key
+        raise SettingsError(name, f"`{path}`", f"the {what} cannot be read") from error
+    if not secret:
+        raise SettingsError(name, f"`{path}`", f"the file holds no {what}")
+    return secret
 
 
 def _check_zone(name: str) -> str | None:
@@ -301,6 +352,10 @@ def _check_zone(name: str) -> str | None:
     except (KeyError, ValueError, OSError):
         return f"`{name}` is not a time zone such as `Europe/Berlin`"
     return None
+
+
+def _one_of(words: tuple[str, ...]) -> Callable[[Any], str | None]:
+    return lambda word: None if word in words else f"`{word}` is none of {', '.join(filter(None, words))}"
 
 
 def _within(low: float, high: float) -> Callable[[Any], str | None]:
@@ -317,6 +372,8 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "max_subscribers": _within(1, 100_000),
     "workers": _within(1, 64),
     "decision_log": lambda mode: None if mode in LOG_MODES else f"`{mode}` is none of {', '.join(LOG_MODES)}",
+    "tls_client_verify": _one_of(("", *TLS_VERIFY)),
+    "tls_min_version": _one_of(TLS_VERSIONS),
     "log_queue": _within(100, 10_000_000),
     "spool_max_bytes": _within(0, 2**40),
     "retention_days": _within(0, 36_500),

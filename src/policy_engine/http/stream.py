@@ -11,6 +11,7 @@ import socket
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from http import HTTPStatus
+from ssl import SSLContext
 from threading import Thread
 from typing import NamedTuple, cast
 from urllib.parse import parse_qs, urlsplit
@@ -54,6 +55,7 @@ class EventStream:
         max_subscribers: int = MAX_SUBSCRIBERS,
         keep_alive_seconds: float = KEEP_ALIVE_SECONDS,
         request_seconds: float = REQUEST_SECONDS,
+        tls: SSLContext | None = None,
     ) -> None:
         """Prepare; nothing is opened yet.
 
@@ -64,6 +66,7 @@ class EventStream:
             max_subscribers: How many streams there may be at a time.
             keep_alive_seconds: How often each gets a comment.
             request_seconds: How long a request may take to arrive.
+            tls: With which to listen; None for plain HTTP.
         """
         self.max_subscribers = max_subscribers
         self.request_seconds = request_seconds
@@ -72,6 +75,7 @@ class EventStream:
         self._events = events
         self._host = host
         self._port = port
+        self._tls = tls
         self._thread: Thread | None = None
 
     @property
@@ -104,7 +108,14 @@ class EventStream:
             self.feed = Feed(self._events, executor, keep_alive_seconds=self._keep_alive_seconds)
             try:
                 server = await self._loop.create_server(
-                    lambda: Connection(self), self._host, self._port, reuse_port=True, backlog=_BACKLOG
+                    lambda: Connection(self),
+                    self._host,
+                    self._port,
+                    reuse_port=True,
+                    backlog=_BACKLOG,
+                    ssl=self._tls,
+                    ssl_handshake_timeout=self.request_seconds if self._tls else None,
+                    ssl_shutdown_timeout=_END_SECONDS if self._tls else None,
                 )
             except OSError as error:
                 started.set_exception(error)

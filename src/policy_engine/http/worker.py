@@ -24,6 +24,7 @@ from policy_engine.http.problem import JSON, problem
 from policy_engine.http.stream import EventStream
 from policy_engine.logs import configure_logging
 from policy_engine.service import PolicyService
+from policy_engine.tls import Tls, read_tls
 
 log = logging.getLogger(__name__)
 
@@ -42,22 +43,30 @@ def load(settings: Settings) -> Application:
     service.start()
     if settings.metrics_port:
         start_probes(service, settings.host, settings.metrics_port)
+    tls = read_tls(settings)
     if settings.stream_port:
-        _start_stream(service, settings)
+        _start_stream(service, settings, tls)
     gc.collect()
     gc.freeze()  # programs live as long as the process: the collector need not look at them again
     log.info(
-        "serving %d policies as version %d on http://%s:%d",
+        "serving %d policies as version %d on %s://%s:%d",
         len(service.policies),
         service.revision.version,
+        "https" if tls else "http",
         settings.host,
         settings.port,
     )
     return cast("Application", create_app(service).wsgi_app)
 
 
-def _start_stream(service: PolicyService, settings: Settings) -> None:
-    stream = EventStream(service.events, settings.host, settings.stream_port, max_subscribers=settings.max_subscribers)
+def _start_stream(service: PolicyService, settings: Settings, tls: Tls | None) -> None:
+    stream = EventStream(
+        service.events,
+        settings.host,
+        settings.stream_port,
+        max_subscribers=settings.max_subscribers,
+        tls=tls.context() if tls else None,
+    )
     stream.start()
     Finalize(None, stream.stop, exitpriority=_FIRST)
 
