@@ -14,6 +14,7 @@ import msgspec
 from policy_engine.activation import Activation, check_digest, read_stored
 from policy_engine.authority import Selection
 from policy_engine.config import Settings
+from policy_engine.emergency import Emergency
 from policy_engine.file_import import FileImport
 from policy_engine.language.canonical import digest
 from policy_engine.language.document import parse_document
@@ -159,6 +160,7 @@ class PolicyService:
                 lock=_import_lock(self.store.database),
             )
         self._load_first()
+        self.emergency = Emergency(self.store, self.engine, self.troubles)
         self.administration = PolicyAdministration(activation, self._file or NoFile())
         watched = self._file.look if self._file else _nothing
         self._watcher = Watcher(watched, settings.watch_interval_seconds)
@@ -336,14 +338,14 @@ class PolicyService:
             self.troubles.add(code, detail)
 
     def _follow(self) -> None:
-        looks = [self.store.writer.notice_erasures, self._activation.catch_up]
+        looks = [self.store.writer.notice_erasures, self._activation.catch_up, self.emergency.follow]
         if time.monotonic() >= self._next_refresh:
             self._next_refresh = time.monotonic() + _REFRESH_SECONDS
             looks += [self.reputation.refresh, self.privacy.refresh]
         for look in looks:
             try:
                 look()
-            except StateError as error:
+            except (BusyError, StateError) as error:
                 log.debug("cannot follow: %s", error)
         if time.monotonic() >= self._next_retention:
             self._next_retention = time.monotonic() + _RETENTION_SECONDS

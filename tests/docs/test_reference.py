@@ -203,7 +203,8 @@ def test_kinds_of_errors() -> None:
 
 def test_readiness_codes() -> None:
     used = set()
-    for place, name in (("activation.py", "add"), ("file_import.py", "add"), ("service.py", "add"), ("store", "_told")):
+    adding = [(place, "add") for place in ("activation.py", "file_import.py", "service.py", "emergency.py")]
+    for place, name in (*adding, ("store", "_told")):
         for tree in source_trees(place):
             used |= {named(call.args[0], tree) for call in calls(tree, name)}
     used -= {None}

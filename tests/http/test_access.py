@@ -29,6 +29,8 @@ REQUESTS: dict[str, tuple[str, str, Any]] = {
     "policies.enable_policy": ("POST", "/api/v1/policies/web/enable", None),
     "policies.disable_policy": ("POST", "/api/v1/policies/web/disable", None),
     "revisions.roll_back": ("POST", "/api/v1/revisions/2/rollback", None),
+    "freezes.set_freeze": ("POST", "/api/v1/freeze", {"scope": "f", "reason": "r"}),
+    "freezes.lift_freeze": ("DELETE", "/api/v1/freeze/made", None),
     "trust.observe_round": ("POST", "/api/v1/trust/observations", ROUND),
     "trust.report_violation": ("POST", "/api/v1/trust/violations", VIOLATION),
     "trust.override_trust": ("PUT", "/api/v1/trust/clients/c/override", {"trust_score": 0.5, "reason": "r"}),
@@ -42,7 +44,7 @@ REQUESTS: dict[str, tuple[str, str, Any]] = {
 }
 
 
-LOOKED = {"privacy.commit_privacy": {404}, "privacy.release_privacy": {404}}
+LOOKED = {"freezes.lift_freeze": {400}, "privacy.commit_privacy": {404}, "privacy.release_privacy": {404}}
 """Answers to who was let through and asks for what is not there."""
 
 

@@ -41,6 +41,8 @@ ACCOUNT = {
     *("federation", "client_id", "method", "epsilon_budget", "delta", "epsilon_spent", "epsilon_reserved"),
     *("epsilon_remaining", "server", "declared", "rests_on_declarations", "history", "next_before"),
 }
+FREEZE = {"freeze_id", "scope", "reason", "author", "since", "expires_at", "policies"}
+FROZEN = {"scope": "all", "reason": "r"}
 READY = {"status", "reasons", "policy_version", "revision_digest", "policies", "rules"}
 
 
@@ -168,6 +170,14 @@ CASES = {
     "GET /api/v1/trust/recalculate/<job_id>": Case(
         "/api/v1/trust/recalculate/{job_id}", None, 200, JOB, ("/api/v1/trust/recalculate/nope", None, 404)
     ),
+    "POST /api/v1/freeze": Case(
+        *("/api/v1/freeze", {"scope": "all", "reason": "r"}, 201, FREEZE),
+        ("/api/v1/freeze", {"scope": "all"}, 400),
+    ),
+    "GET /api/v1/freeze": Case("/api/v1/freeze", None, 200, {"frozen", "freezes"}, None),
+    "DELETE /api/v1/freeze/<freeze_id>": Case(
+        "/api/v1/freeze/{freeze_id}", None, 200, FREEZE, ("/api/v1/freeze/nope", None, 400)
+    ),
     "POST /api/v1/privacy/reserve": Case(
         *("/api/v1/privacy/reserve", {**SPEND, "round": 1}, 200),
         {"federation", "round", "epsilon_budget", "delta", "granted", "refused", "reservations"},
@@ -252,11 +262,14 @@ def test_success(client: FlaskClient, route: str) -> None:
         path = path.format(decision_id=post(client, "/api/v1/check", CHECK)["decision_id"])
     if "/trust" in path:
         path = path.format(job_id=trusting(client))
+    if "{freeze_id}" in path:
+        path = path.format(freeze_id=client.post("/api/v1/freeze", json=FROZEN).get_json()["freeze_id"])
     body = case.body
     if body == {"reservation_id": "{reservation_id}"}:
         made = client.post("/api/v1/privacy/reserve", json={**SPEND, "round": 1}).get_json()
         body = {"reservation_id": made["reservations"][0]["reservation_id"]}
-    response = client.open(path, method=method, json=body, headers={"X-Request-ID": "r-1"})
+    headers = {"X-Request-ID": "r-1", "X-Change-Reason": "why"}
+    response = client.open(path, method=method, json=body, headers=headers)
     assert response.status_code == case.status, response.text
     assert response.mimetype == "application/json"
     assert response.headers["X-Request-ID"] == "r-1"

@@ -18,6 +18,7 @@ from policy_engine.http.bodies import service as current_service
 from policy_engine.http.check import CheckEndpoints
 from policy_engine.http.decisions import decisions
 from policy_engine.http.events import events
+from policy_engine.http.freezes import freezes
 from policy_engine.http.front import REQUEST_ID, RETRY, Application, Front, guarded, read_body, request_id
 from policy_engine.http.health import health
 from policy_engine.http.policies import policies
@@ -40,8 +41,10 @@ from policy_engine.model.errors import (
     RoundConflictError,
     StateError,
     StoreUnavailableError,
+    TooManyFreezesError,
     UnknownClientError,
     UnknownDecisionError,
+    UnknownFreezeError,
     UnknownPolicyError,
     UnknownReservationError,
     UnknownRevisionError,
@@ -61,6 +64,8 @@ WRITES = frozenset(
         "policies.enable_policy",
         "policies.disable_policy",
         "revisions.roll_back",
+        "freezes.set_freeze",
+        "freezes.lift_freeze",
         "trust.observe_round",
         "trust.report_violation",
         "trust.override_trust",
@@ -75,6 +80,9 @@ WRITES = frozenset(
 )
 """The endpoints that change something."""
 
+AT_ONCE = frozenset({"freezes.set_freeze", "freezes.lift_freeze"})
+"""Those of them that wait for no other change: an emergency."""
+
 _STATUS: dict[type[PolicyEngineError], HTTPStatus] = {
     InvalidPolicyError: HTTPStatus.BAD_REQUEST,
     InvalidRequestError: HTTPStatus.BAD_REQUEST,
@@ -88,6 +96,8 @@ _STATUS: dict[type[PolicyEngineError], HTTPStatus] = {
     RoundConflictError: HTTPStatus.CONFLICT,
     ReservationError: HTTPStatus.CONFLICT,
     UnknownReservationError: HTTPStatus.NOT_FOUND,
+    UnknownFreezeError: HTTPStatus.NOT_FOUND,
+    TooManyFreezesError: HTTPStatus.CONFLICT,
     MissingExtraError: HTTPStatus.NOT_IMPLEMENTED,
     BusyError: HTTPStatus.SERVICE_UNAVAILABLE,
     StateError: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -99,14 +109,14 @@ def create_app(service: PolicyService) -> Flask:
     app = Flask("policy_engine", static_folder=None)
     app.extensions["policy_service"] = service
     access = app.extensions["policy_access"] = Access(service.settings.admin_key)
-    for blueprint in (health, policies, revisions, decisions, events, trust, privacy):
+    for blueprint in (health, policies, revisions, decisions, events, trust, privacy, freezes):
         app.register_blueprint(blueprint)
     endpoints = CheckEndpoints(service).routes
     for path, endpoint in endpoints.items():
         app.add_url_rule(path, path, _flask_view(endpoint), methods=["POST"])
     app.add_url_rule("/", "index", _index)
     app.before_request(_authorise)
-    Slots(service.settings.threads, WRITES).attach(app)
+    Slots(service.settings.threads, WRITES - AT_ONCE).attach(app)
     app.after_request(_label)
     app.register_error_handler(Exception, _to_problem)
     behind = cast("Application", app.wsgi_app)
@@ -137,6 +147,7 @@ def _index() -> Response:
         "decisions": "/api/v1/decisions",
         "trust": "/api/v1/trust",
         "privacy": "/api/v1/privacy",
+        "freezes": "/api/v1/freeze",
         "events": "/events",
     }
     return Response(

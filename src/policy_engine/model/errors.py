@@ -136,6 +136,22 @@ class UnknownClientError(PolicyEngineError, LookupError):
         self.client_id = client_id
 
 
+class UnknownFreezeError(PolicyEngineError, LookupError):
+    """There is no freeze of that id in force."""
+
+    def __init__(self, freeze_id: str) -> None:
+        super().__init__(f"no freeze `{freeze_id}` is in force")
+        self.freeze_id = freeze_id
+
+
+class TooManyFreezesError(PolicyEngineError):
+    """As many freezes as there may be are in force."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"{most} freezes are in force: lift some first, or freeze `all`")
+        self.most = most
+
+
 class UnknownReservationError(PolicyEngineError, LookupError):
     """There are no reservations of these ids."""
 

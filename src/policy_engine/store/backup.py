@@ -204,6 +204,7 @@ class _Restoration:
     def run(self, database: Database, keys: KeyDirectory, author: str, progress: Progress) -> Restored:
         head = self._head(self._writer)
         erased = self._erased()
+        held = self._writer.execute(select(schema.emergency_stop)).all()
         known_keys = self._writer.execute(select(schema.audit_key)).all()
         last = self._writer.execute(select(func.max(schema.chain.c.position))).scalar() or 0
         generation = self._generation()
@@ -211,6 +212,7 @@ class _Restoration:
             self._writer.execute(delete(table))
         _copy_rows(self._reader, self._writer, _tables(), progress)
         self._keep_keys(known_keys)
+        self._keep_frozen(held)
         self._erase_again(erased)
         self._forget_keys(generation)
         return self._add_revision(database, keys, author, head, last)
@@ -241,6 +243,14 @@ class _Restoration:
             self._writer.execute(insert(schema.erased), rows)
         gone = select(schema.erased.c.pseudonym)
         self._writer.execute(delete(schema.subject).where(schema.subject.c.pseudonym.in_(gone)))
+
+    def _keep_frozen(self, rows: Any) -> None:
+        """Keep emergency stops: going back to a backup lifts none."""
+        table = schema.emergency_stop
+        present = set(self._writer.execute(select(table.c.freeze_id)).scalars())
+        missing = [dict(row._mapping) for row in rows if row.freeze_id not in present]  # noqa: SLF001 - its public name
+        if missing:
+            self._writer.execute(insert(table), missing)
 
     def _keep_keys(self, rows: Any) -> None:
         """Keep keys that came after the backup: they may be in use."""

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, inspect, text
 from policy_engine.model.errors import StateError
 from policy_engine.store.database import Database, serialise
 
-NEWEST = "0003"
+NEWEST = "0007"
 """The newest change of the tables that this version knows."""
 
 _DIRECTORY = Path(__file__).parent / "migrations"

@@ -276,6 +276,15 @@ privacy_reservation = Table(
 )
 """What was reserved of clients' privacy, and what became of it; in microseconds since 1970."""
 
+emergency_stop = Table(
+    "emergency_stop",
+    metadata,
+    _tenant(),
+    Column("freeze_id", Text, primary_key=True),
+    Column("body", LargeBinary, nullable=False),
+)
+"""The emergency stops in force, and those that have expired and were not cleared away yet."""
+
 erased = Table("erased", metadata, _tenant(), Column("pseudonym", Text, primary_key=True))
 """What is left of subjects whose key was deleted: no backup may bring them back."""
 
