@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
@@ -66,6 +67,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     admin_key: str = ""
     admin_key_file: str = ""
     database_file: str = ""
+    rate_limit_writes: str = "6000/minute"
+    rate_limit_logins: str = "10/minute"
+    rate_limit_anonymous_checks: str = ""
+    cors_origins: tuple[str, ...] = ()
     tls_certificate: str = ""
     tls_key: str = ""
     tls_client_ca: str = ""
@@ -157,6 +162,10 @@ ENVIRONMENT: Mapping[str, str] = {
     "POLICY_ADMIN_KEY": "admin_key",
     "POLICY_ADMIN_KEY_FILE": "admin_key_file",
     "POLICY_DATABASE_FILE": "database_file",
+    "POLICY_RATE_LIMIT_WRITES": "rate_limit_writes",
+    "POLICY_RATE_LIMIT_LOGINS": "rate_limit_logins",
+    "POLICY_RATE_LIMIT_ANONYMOUS_CHECKS": "rate_limit_anonymous_checks",
+    "POLICY_CORS_ORIGINS": "cors_origins",
     "POLICY_TLS_CERTIFICATE": "tls_certificate",
     "POLICY_TLS_KEY": "tls_key",
     "POLICY_TLS_CLIENT_CA": "tls_client_ca",
@@ -354,6 +363,32 @@ def _check_zone(name: str) -> str | None:
     return None
 
 
+NO_LIMIT = ("", "off")
+"""What says that there is no limit; a variable of the environment cannot be empty."""
+
+
+def _check_rate(text: str) -> str | None:
+    if text not in NO_LIMIT:
+        from limits import parse_many  # noqa: PLC0415 - it takes a third of a second, and most settings leave it alone
+
+        try:
+            parse_many(text)
+        except ValueError:
+            return f"`{text}` is not a rate such as `600/minute` or `10/minute;100/hour`, or `off`"
+    return None
+
+
+_ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+"""As browsers write it: in small letters, without a path."""
+
+
+def _check_origins(origins: tuple[str, ...]) -> str | None:
+    for origin in origins:
+        if not _ORIGIN.fullmatch(origin):
+            return f"`{origin}` is not an origin such as `https://dashboard.example:8443`; patterns are not taken"
+    return None
+
+
 def _one_of(words: tuple[str, ...]) -> Callable[[Any], str | None]:
     return lambda word: None if word in words else f"`{word}` is none of {', '.join(filter(None, words))}"
 
@@ -372,6 +407,10 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "max_subscribers": _within(1, 100_000),
     "workers": _within(1, 64),
     "decision_log": lambda mode: None if mode in LOG_MODES else f"`{mode}` is none of {', '.join(LOG_MODES)}",
+    "rate_limit_writes": _check_rate,
+    "rate_limit_logins": _check_rate,
+    "rate_limit_anonymous_checks": _check_rate,
+    "cors_origins": _check_origins,
     "tls_client_verify": _one_of(("", *TLS_VERIFY)),
     "tls_min_version": _one_of(TLS_VERSIONS),
     "log_queue": _within(100, 10_000_000),

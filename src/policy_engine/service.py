@@ -33,6 +33,7 @@ from policy_engine.pap import PolicyAdministration
 from policy_engine.pdp import PolicyEngine, Revision
 from policy_engine.policy_file import NoFile, Watcher
 from policy_engine.quota import LogQuota
+from policy_engine.rate import address_key, rate_limit
 from policy_engine.reputation import Reputation
 from policy_engine.spending import Spending
 from policy_engine.store.database import Database
@@ -129,6 +130,7 @@ class PolicyService:
             self.store.stop()
             raise
         self._log_all = settings.decision_log == "sync"
+        self._checks = rate_limit(settings.rate_limit_anonymous_checks, "checks")
         self._quota = LogQuota(settings.anonymous_log_quota, self._quota_exceeded)
 
     def _begin(self) -> None:
@@ -226,6 +228,7 @@ class PolicyService:
         Raises:
             InvalidRequestError: The request cannot be understood; nothing was decided.
             OutdatedError: What is in force here is older than the caller demands.
+            RateLimitedError: The caller is anonymous and asks too much.
             BusyError: The decision could not be remembered in time.
         """
         return self.answer(policy_type, context, **asked).decision
@@ -243,6 +246,8 @@ class PolicyService:
         """Decide as `check` does, and return the decision as it is sent too: it is encoded once, also for the log."""
         if caller.min_version:
             self._demand(caller.min_version)
+        if self._checks is not None:
+            self._count(caller, 1)
         checked = self.engine.evaluate(policy_type, context, at=at, explain=explain, request_id=request_id)
         body = _encode(checked.decision)
         self._remember((checked,), (body,), caller)
@@ -263,11 +268,14 @@ class PolicyService:
         """Decide many requests of one type, all by one revision, and remember them.
 
         Raises:
-            InvalidRequestError, OutdatedError, BusyError: As for `check`.
+            InvalidRequestError, OutdatedError, RateLimitedError, BusyError: As for `check`.
         """
         if caller.min_version:
             self._demand(caller.min_version)
-        checked = self.engine.evaluate_many(policy_type, contexts, at=at, explain=explain, request_id=request_id)
+        asked = list(contexts)
+        if self._checks is not None:
+            self._count(caller, len(asked))
+        checked = self.engine.evaluate_many(policy_type, asked, at=at, explain=explain, request_id=request_id)
         if checked:
             self._remember(checked, None, caller)
             self.reputation.note(checked)
@@ -277,6 +285,15 @@ class PolicyService:
         """Refuse to answer from a revision older than this, but for one that can be had at once."""
         if self.revision.version < version:
             raise OutdatedError(version, self.revision.version)
+
+    def _count(self, caller: Caller, checks: int) -> None:
+        """Count what an anonymous caller asks.
+
+        Raises:
+            RateLimitedError: It is too much.
+        """
+        if self._checks is not None and not caller.trusted and checks:
+            self._checks.take(address_key(caller.source or ""), checks)
 
     def _remember(self, checked: Sequence[Checked], bodies: Sequence[bytes] | None, caller: Caller) -> None:
         represents = 1

@@ -119,6 +119,7 @@ def files() -> list[Path]:
         ".venv",
         ".venv-flower",
         ".venv-fuzz",
+        ".venv-audit",
         ".hypothesis",
         "__pycache__",
         "data",

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import cast
 
 import msgspec
-from flask import Flask, Response, request
+from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException
 
 from policy_engine import __version__
@@ -16,11 +16,13 @@ from policy_engine.http.access import Access, authorise_write
 from policy_engine.http.bodies import access as current_access
 from policy_engine.http.bodies import service as current_service
 from policy_engine.http.check import CheckEndpoints
+from policy_engine.http.cors import Cors
 from policy_engine.http.decisions import decisions
 from policy_engine.http.events import events
 from policy_engine.http.freezes import freezes
-from policy_engine.http.front import REQUEST_ID, RETRY, Application, Front, guarded, read_body, request_id
+from policy_engine.http.front import PLAIN, REQUEST_ID, RETRY, Application, Front, guarded, read_body, request_id
 from policy_engine.http.health import health
+from policy_engine.http.limits import Limits
 from policy_engine.http.policies import policies
 from policy_engine.http.privacy import privacy
 from policy_engine.http.problem import JSON, Reply, problem
@@ -83,6 +85,9 @@ WRITES = frozenset(
 AT_ONCE = frozenset({"freezes.set_freeze", "freezes.lift_freeze"})
 """Those of them that wait for no other change: an emergency."""
 
+KEYED = frozenset({"decisions", "trust", "privacy"})
+"""The blueprints that show more to those with a key, so that it could be guessed there too."""
+
 _STATUS: dict[type[PolicyEngineError], HTTPStatus] = {
     InvalidPolicyError: HTTPStatus.BAD_REQUEST,
     InvalidRequestError: HTTPStatus.BAD_REQUEST,
@@ -109,6 +114,7 @@ def create_app(service: PolicyService) -> Flask:
     app = Flask("policy_engine", static_folder=None)
     app.extensions["policy_service"] = service
     access = app.extensions["policy_access"] = Access(service.settings.admin_key)
+    app.extensions["policy_limits"] = Limits(service.settings, access)
     for blueprint in (health, policies, revisions, decisions, events, trust, privacy, freezes):
         app.register_blueprint(blueprint)
     endpoints = CheckEndpoints(service).routes
@@ -120,7 +126,9 @@ def create_app(service: PolicyService) -> Flask:
     app.after_request(_label)
     app.register_error_handler(Exception, _to_problem)
     behind = cast("Application", app.wsgi_app)
-    app.wsgi_app = Front(behind, endpoints, service.settings.max_body_bytes, access.caller)  # type: ignore[method-assign]
+    front: Application = Front(behind, endpoints, service.settings.max_body_bytes, access.caller)
+    origins = service.settings.cors_origins
+    app.wsgi_app = Cors(front, origins) if origins else front  # type: ignore[method-assign, assignment]
     return app
 
 
@@ -157,12 +165,28 @@ def _index() -> Response:
 
 
 def _authorise() -> None:
-    if request.endpoint in WRITES:
+    limits: Limits = current_app.extensions["policy_limits"]
+    is_write = request.endpoint in WRITES
+    if is_write or request.blueprint in KEYED:
+        limits.count_login(request.environ)
+    if is_write:
         authorise_write(request.environ, current_service().settings.admin_key)
+        if request.endpoint not in AT_ONCE:
+            limits.count_write(request.environ)
+
+
+_PAGE_HEADERS = (
+    PLAIN,
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+    ("Referrer-Policy", "no-referrer"),
+)
+"""What an answer lets a browser do that takes it for a page, unless it is one and says otherwise: nothing."""
 
 
 def _label(response: Response) -> Response:
     response.headers[REQUEST_ID] = request_id(request.environ) or uuid7()
+    for name, value in _PAGE_HEADERS:
+        response.headers.setdefault(name, value)
     return response
 
 

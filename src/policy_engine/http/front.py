@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 from policy_engine.http.problem import ProblemError, Reply, problem
 from policy_engine.ids import uuid7
 from policy_engine.model.diagnostic import Diagnostic
-from policy_engine.model.errors import BusyError, InvalidRequestError, OutdatedError
+from policy_engine.model.errors import BusyError, InvalidRequestError, OutdatedError, RateLimitedError
 from policy_engine.service import Caller
 
 log = logging.getLogger(__name__)
@@ -24,6 +24,8 @@ Endpoint: TypeAlias = Callable[[bytes, Mapping[str, str], str | None, Caller], R
 MAX_REQUEST_ID = 128
 REQUEST_ID = "X-Request-ID"
 RETRY = (("Retry-After", "1"),)
+PLAIN = ("X-Content-Type-Options", "nosniff")
+"""Keeps browsers from taking an answer for a page."""
 
 _STATUS = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
@@ -62,6 +64,9 @@ def guarded(path: str, work: Callable[..., Reply], *arguments: Any) -> Reply:
         return problem(error.status, error.detail, path, error.errors)
     except (BusyError, OutdatedError) as error:
         return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), path)._replace(headers=RETRY)
+    except RateLimitedError as error:
+        retry = (("Retry-After", str(error.retry_after_seconds)),)
+        return problem(HTTPStatus.TOO_MANY_REQUESTS, str(error), path)._replace(headers=retry)
     except InvalidRequestError as error:
         diagnostic = Diagnostic(pointer=error.pointer, detail=error.detail)
         return problem(HTTPStatus.BAD_REQUEST, str(diagnostic), path, [diagnostic])
@@ -101,6 +106,7 @@ class Front:
             ("Content-Type", reply.content_type),
             ("Content-Length", str(len(reply.body))),
             (REQUEST_ID, reply.request_id or caller or uuid7()),
+            PLAIN,
             *reply.headers,
         ]
         start_response(_STATUS[reply.status], headers)

@@ -11,7 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from granian import Granian
-from granian.constants import Interfaces, SSLProtocols
+from granian.constants import HTTPModes, Interfaces, SSLProtocols
+from granian.http import HTTP1Settings
 
 from policy_engine.config import Settings, is_loopback
 from policy_engine.tls import Tls, read_tls
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _SECRETS = ("POLICY_ADMIN_KEY", "POLICY_DATABASE")
+MAX_HEAD_BYTES = 64 * 1024
+"""How long the line and the headers of a request may be; more than a hundred headers are not taken either."""
+
+_HEAD_SECONDS = 10
 _STOP_SECONDS = 10
 """How long a worker may take to end in order before it is killed."""
 
@@ -46,6 +51,8 @@ def serve(settings: Settings) -> None:
         workers=settings.workers,
         runtime_threads=1,
         blocking_threads=settings.threads,
+        http=HTTPModes.http1,  # headers of HTTP/2 have no bound of use
+        http1_settings=HTTP1Settings(header_read_timeout=_HEAD_SECONDS * 1000, max_buffer_size=MAX_HEAD_BYTES),
         websockets=False,
         respawn_failed_workers=True,
         workers_kill_timeout=_STOP_SECONDS,

@@ -18,7 +18,7 @@ import msgspec
 
 from policy_engine.config import Settings
 from policy_engine.http.app import create_app
-from policy_engine.http.front import Application
+from policy_engine.http.front import PLAIN, Application
 from policy_engine.http.health import liveness, readiness
 from policy_engine.http.problem import JSON, problem
 from policy_engine.http.stream import EventStream
@@ -66,6 +66,7 @@ def _start_stream(service: PolicyService, settings: Settings, tls: Tls | None) -
         settings.stream_port,
         max_subscribers=settings.max_subscribers,
         tls=tls.context() if tls else None,
+        origins=settings.cors_origins,
     )
     stream.start()
     Finalize(None, stream.stop, exitpriority=_FIRST)
@@ -114,6 +115,7 @@ def start_probes(service: PolicyService, host: str, port: int) -> ThreadingHTTPS
             self.send_response(status)
             self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))
+            self.send_header(*PLAIN)
             self.end_headers()
             self.wfile.write(body)
 

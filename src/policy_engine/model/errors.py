@@ -81,6 +81,18 @@ class BusyError(PolicyEngineError):
     """Somebody else's change is under way; the same call may go through in a moment."""
 
 
+class RateLimitedError(PolicyEngineError):
+    """Somebody does something too often.
+
+    Attributes:
+        retry_after_seconds: When to try again.
+    """
+
+    def __init__(self, what: str, limit: str, retry_after_seconds: int) -> None:
+        super().__init__(f"too many {what}: {limit} are allowed")
+        self.retry_after_seconds = retry_after_seconds
+
+
 class TurnError(BusyError):
     """Another process was at it: nothing was done, and it may be this one's turn in a moment."""
 
