@@ -34,9 +34,11 @@ test-flower: $(FLOWER)/flower.stamp ## run the tests of the Flower integration, 
 
 fuzz: $(FUZZ)/fuzz.stamp ## give strangers' bytes to what reads them, 10 minutes each (FUZZ_SECONDS=)
 	$(FUZZ)/bin/python -m fuzz $(FUZZ_SECONDS)
+	$(FUZZ)/bin/python -m fuzz.service $(FUZZ_SECONDS)
 
-fuzz-quick: $(FUZZ)/fuzz.stamp ## the same for 15 seconds each
+fuzz-quick: $(FUZZ)/fuzz.stamp ## the same for 15 seconds each, the service for 60
 	$(FUZZ)/bin/python -m fuzz 15
+	$(FUZZ)/bin/python -m fuzz.service 60
 
 audit-deps: $(AUDIT)/audit.stamp ## ask whether a pinned package is known to be vulnerable; fails as well when that cannot be asked
 	@$(AUDIT)/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/run.lock \

@@ -58,6 +58,7 @@ class Case(NamedTuple):
 
 CASES = {
     "GET /": Case("/", None, 200, {"name", "version", "links"}, None),
+    "GET /openapi.json": Case("/openapi.json", None, 200, {"openapi", "info", "paths", "components"}, None),
     "GET /health": Case("/health", None, 200, {"status", "timestamp", "version"}, None),
     "GET /livez": Case("/livez", None, 200, {"status"}, None),
     "GET /readyz": Case("/readyz", None, 200, READY, None),

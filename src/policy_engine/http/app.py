@@ -23,6 +23,7 @@ from policy_engine.http.freezes import freezes
 from policy_engine.http.front import PLAIN, REQUEST_ID, RETRY, Application, Front, guarded, read_body, request_id
 from policy_engine.http.health import health
 from policy_engine.http.limits import Limits
+from policy_engine.http.openapi import describe
 from policy_engine.http.policies import policies
 from policy_engine.http.privacy import privacy
 from policy_engine.http.problem import JSON, Reply, problem
@@ -121,6 +122,7 @@ def create_app(service: PolicyService) -> Flask:
     for path, endpoint in endpoints.items():
         app.add_url_rule(path, path, _flask_view(endpoint), methods=["POST"])
     app.add_url_rule("/", "index", _index)
+    app.add_url_rule("/openapi.json", "openapi", _openapi)
     app.before_request(_authorise)
     Slots(service.settings.threads, WRITES - AT_ONCE).attach(app)
     app.after_request(_label)
@@ -157,11 +159,17 @@ def _index() -> Response:
         "privacy": "/api/v1/privacy",
         "freezes": "/api/v1/freeze",
         "events": "/events",
+        "openapi": "/openapi.json",
     }
     return Response(
         msgspec.json.encode({"name": "FLOPY-NET Policy Engine", "version": __version__, "links": links}),
         content_type=JSON,
     )
+
+
+def _openapi() -> Response:
+    """Every route with its parameters, bodies and answers, as an OpenAPI 3.1 document."""
+    return Response(msgspec.json.encode(describe(current_app)), content_type=JSON)
 
 
 def _authorise() -> None:
