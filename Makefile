@@ -6,9 +6,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-header --no-annotate
 DEV := --extra dev --extra privacy --extra demo
 FLOWER := .venv-flower
+FUZZ := .venv-fuzz
+AUDIT := .venv-audit
+FUZZ_SECONDS ?= 600
 ARGS ?=
 
-.PHONY: help run test test-deep test-crash test-flower lint format bench bench-trust demo lock clean
+.PHONY: help run test test-deep test-crash test-flower fuzz fuzz-quick audit-deps lint format bench bench-trust demo lock clean
 .DEFAULT_GOAL := help
 
 help: ## show what can be done
@@ -28,6 +31,18 @@ test-crash: $(VENV)/dev.stamp ## kill the service at random moments, many times,
 
 test-flower: $(FLOWER)/flower.stamp ## run the tests of the Flower integration, with Flower, in an environment of its own
 	$(FLOWER)/bin/python -m pytest -m flower tests/flower $(ARGS)
+
+fuzz: $(FUZZ)/fuzz.stamp ## give strangers' bytes to what reads them, 10 minutes each (FUZZ_SECONDS=)
+	$(FUZZ)/bin/python -m fuzz $(FUZZ_SECONDS)
+	$(FUZZ)/bin/python -m fuzz.service $(FUZZ_SECONDS)
+
+fuzz-quick: $(FUZZ)/fuzz.stamp ## the same for 15 seconds each, the service for 60
+	$(FUZZ)/bin/python -m fuzz 15
+	$(FUZZ)/bin/python -m fuzz.service 60
+
+audit-deps: $(AUDIT)/audit.stamp ## ask whether a pinned package is known to be vulnerable; fails as well when that cannot be asked
+	@$(AUDIT)/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/run.lock \
+		|| { echo "audit-deps: not passed: a package is vulnerable, or the advisory service could not be asked; see above" >&2; exit 1; }
 
 lint: $(VENV)/dev.stamp ## ruff and mypy
 	$(BIN)/ruff check .
@@ -53,10 +68,12 @@ lock: $(VENV)/dev.stamp ## pin the newest allowed versions of everything, with h
 	$(COMPILE) pyproject.toml $(DEV) --constraint requirements/run.lock --output-file requirements/dev.lock
 	$(COMPILE) pyproject.toml $(DEV) --extra bench --constraint requirements/dev.lock --output-file requirements/bench.lock
 	$(COMPILE) pyproject.toml requirements/build.in --extra dev --extra demo --extra flower --output-file requirements/flower.lock
+	$(COMPILE) pyproject.toml requirements/build.in requirements/fuzz.in --constraint requirements/run.lock --output-file requirements/fuzz.lock
+	$(COMPILE) requirements/audit.in --output-file requirements/audit.lock
 	$(COMPILE) requirements/build.in --constraint requirements/dev.lock --output-file requirements/build.lock
 
 clean: ## remove the virtual environment and what tools left behind
-	rm -rf $(VENV) $(FLOWER) build dist .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(FLOWER) $(FUZZ) $(AUDIT) fuzz/found build dist .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -74,4 +91,20 @@ $(FLOWER)/bin/python:
 $(FLOWER)/flower.stamp: requirements/flower.lock pyproject.toml | $(FLOWER)/bin/python
 	$(FLOWER)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/flower.lock
 	$(FLOWER)/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# What fuzzes pins libraries of its own too.
+$(FUZZ)/bin/python:
+	$(PYTHON) -m venv $(FUZZ)
+
+$(FUZZ)/fuzz.stamp: requirements/fuzz.lock pyproject.toml | $(FUZZ)/bin/python
+	$(FUZZ)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/fuzz.lock
+	$(FUZZ)/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(AUDIT)/bin/python:
+	$(PYTHON) -m venv $(AUDIT)
+
+$(AUDIT)/audit.stamp: requirements/audit.lock | $(AUDIT)/bin/python
+	$(AUDIT)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/audit.lock
 	@touch $@

@@ -148,10 +148,12 @@ class TrustAuthority:
         The same observation again gets the first answer.
 
         Raises:
+            InvalidRequestError: A name is too long.
             RoundConflictError: The round was observed before, otherwise.
             LateRoundError: A later round is closed.
             BusyError, StoreUnavailableError: It is not kept; the same call may go through later.
         """
+        observation.check_names()
         fingerprint = sha256(msgspec.json.encode(observation)).hexdigest()
         federation = observation.federation
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -83,6 +86,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     trusted_proxies: tuple[str, ...] = ()
     certificates: Certificates | None = None
     oidc: Oidc | None = None
+    database_file: str = ""
+    rate_limit_writes: str = "6000/minute"
+    rate_limit_logins: str = "60/minute"
+    rate_limit_anonymous_checks: str = ""
+    cors_origins: tuple[str, ...] = ()
+    tls_certificate: str = ""
+    tls_key: str = ""
+    tls_client_ca: str = ""
+    tls_client_verify: str = ""
+    tls_min_version: str = "1.2"
     policy_id: str = "policy-engine"
     policy_ip: str = ""
     collector_host: str = ""
@@ -180,11 +193,28 @@ ENVIRONMENT: Mapping[str, str] = {
     "POLICY_TRUSTED_ROLES": "trusted_roles",
     "POLICY_TRUSTED_HOSTS": "trusted_hosts",
     "POLICY_TRUSTED_PROXIES": "trusted_proxies",
+    "POLICY_DATABASE_FILE": "database_file",
+    "POLICY_RATE_LIMIT_WRITES": "rate_limit_writes",
+    "POLICY_RATE_LIMIT_LOGINS": "rate_limit_logins",
+    "POLICY_RATE_LIMIT_ANONYMOUS_CHECKS": "rate_limit_anonymous_checks",
+    "POLICY_CORS_ORIGINS": "cors_origins",
+    "POLICY_TLS_CERTIFICATE": "tls_certificate",
+    "POLICY_TLS_KEY": "tls_key",
+    "POLICY_TLS_CLIENT_CA": "tls_client_ca",
+    "POLICY_TLS_CLIENT_VERIFY": "tls_client_verify",
+    "POLICY_TLS_MIN_VERSION": "tls_min_version",
 }
 """Environment variable -> setting. `POLICY_CONFIG` names the config file, `NODE_IP_*` the addresses of components."""
 
 LOG_MODES = ("batched", "sync", "off")
 """When a decision is on the disk: soon after its answer, before it, or never."""
+
+TLS_VERIFY = ("off", "optional", "required")
+"""What is asked of clients over TLS: no certificate, a valid one or none, a valid one."""
+
+TLS_VERSIONS = ("1.2", "1.3")
+
+_COMMAND_LINE = "the command line"
 
 LOG_LEVELS = ("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG")
 
@@ -221,9 +251,26 @@ def load_settings(
     nodes.update({key: value for key, value in environment.items() if key.lower().startswith(_NODE)})
     for name, value in (flags or {}).items():
         if value is not None:
-            values[name] = (value, "the command line")
+            values[name] = (value, _COMMAND_LINE)
+    if values.get("database", ("", ""))[1] == _COMMAND_LINE:
+        values.pop("database_file", None)
+        if _has_password(values["database"][0]):
+            warnings.append(_SEEN)
     settings = _convert(values, nodes)
     return Loaded(settings=settings, warnings=tuple(warnings))
+
+
+_SEEN = (
+    "the password in `--database` can be seen by everybody on this machine, in the list of processes: put the URL into"
+    " a file and name that in POLICY_DATABASE_FILE"
+)
+
+
+def _has_password(url: str) -> bool:
+    try:
+        return urlsplit(url).password is not None
+    except ValueError:
+        return False
 
 
 def _config_path(named: str | None) -> Path | None:
@@ -268,7 +315,11 @@ def _convert(values: Mapping[str, tuple[Any, str]], nodes: Mapping[str, str]) ->
         nodes = {"NODE_IP_POLICY_ENGINE": own, **nodes}
     converted["components"] = _components(converted.get("components", ()), nodes)
     if converted.get("admin_key_file"):
-        converted["admin_key"] = _read_key(Path(converted["admin_key_file"]))
+        converted["admin_key"] = _read_secret("admin_key_file", "key", converted)
+    if converted.get("database_file"):
+        if converted.get("database"):
+            raise SettingsError("database", values["database"][1], "`database_file` is set too: which one is meant?")
+        converted["database"] = _read_secret("database_file", "URL", converted)
     converted["log_level"] = converted.get("log_level", "INFO").upper()
     settings = Settings(**converted)
     _check_ports(settings)
@@ -343,14 +394,23 @@ def _check_address(address: str, name: str, source: str) -> None:
         raise SettingsError(name, source, f"`{address}` is not an address or a network") from error
 
 
-def _read_key(path: Path) -> str:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address to listen on."""
     try:
-        key = path.read_text(encoding="utf-8").strip()
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _read_secret(name: str, what: str, converted: Mapping[str, Any]) -> str:
+    path = Path(converted[name])
+    try:
+        secret = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError("admin_key_file", f"`{path}`", "the key cannot be read") from error
-    if not key:
-        raise SettingsError("admin_key_file", f"`{path}`", "the file holds no key")
-    return key
+        raise SettingsError(name, f"`{path}`", f"the {what} cannot be read") from error
+    if not secret:
+        raise SettingsError(name, f"`{path}`", f"the file holds no {what}")
+    return secret
 
 
 def _check_zone(name: str) -> str | None:
@@ -409,6 +469,36 @@ def _check_oidc(oidc: Oidc | None) -> str | None:
     return _check_roles(tuple(role for roles in oidc.role_map.values() for role in roles))
 
 
+NO_LIMIT = ("", "off")
+"""What says that there is no limit; a variable of the environment cannot be empty."""
+
+
+def _check_rate(text: str) -> str | None:
+    if text not in NO_LIMIT:
+        from limits import parse_many  # noqa: PLC0415 - it takes a third of a second, and most settings leave it alone
+
+        try:
+            parse_many(text)
+        except ValueError:
+            return f"`{text}` is not a rate such as `600/minute` or `10/minute;100/hour`, or `off`"
+    return None
+
+
+_ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+"""As browsers write it: in small letters, without a path."""
+
+
+def _check_origins(origins: tuple[str, ...]) -> str | None:
+    for origin in origins:
+        if not _ORIGIN.fullmatch(origin):
+            return f"`{origin}` is not an origin such as `https://dashboard.example:8443`; patterns are not taken"
+    return None
+
+
+def _one_of(words: tuple[str, ...]) -> Callable[[Any], str | None]:
+    return lambda word: None if word in words else f"`{word}` is none of {', '.join(filter(None, words))}"
+
+
 def _within(low: float, high: float) -> Callable[[Any], str | None]:
     return lambda value: None if low <= value <= high else f"`{value}` is not between {low:g} and {high:g}"
 
@@ -423,6 +513,12 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "max_subscribers": _within(1, 100_000),
     "workers": _within(1, 64),
     "decision_log": lambda mode: None if mode in LOG_MODES else f"`{mode}` is none of {', '.join(LOG_MODES)}",
+    "rate_limit_writes": _check_rate,
+    "rate_limit_logins": _check_rate,
+    "rate_limit_anonymous_checks": _check_rate,
+    "cors_origins": _check_origins,
+    "tls_client_verify": _one_of(("", *TLS_VERIFY)),
+    "tls_min_version": _one_of(TLS_VERSIONS),
     "log_queue": _within(100, 10_000_000),
     "spool_max_bytes": _within(0, 2**40),
     "retention_days": _within(0, 36_500),

@@ -75,6 +75,10 @@ class Keyring:
         self._used[entry.key.key_id] = now
         return entry.principal
 
+    def has_verified(self, digest: bytes) -> bool:
+        """Whether the key with this SHA-256 was found valid before; it may be revoked by now."""
+        return digest in self._verified
+
     def _verify(self, text: str, digest: bytes) -> str | None:
         prefix = prefix_of(text)
         entry = self._by_prefix.get(prefix) if prefix else None

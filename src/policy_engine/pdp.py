@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import MAXYEAR, MINYEAR, UTC, datetime, timedelta, tzinfo
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from time import perf_counter
 from typing import Any, NamedTuple, TypeAlias
 
@@ -14,6 +15,7 @@ from policy_engine.engine.combine import undeclared
 from policy_engine.engine.context import normalise
 from policy_engine.engine.decide import decide
 from policy_engine.engine.explain import explain as explain_request
+from policy_engine.engine.freeze import Freezes, prepare_freezes
 from policy_engine.engine.program import Program, TypeProgram, compile_program
 from policy_engine.engine.rule import PolicyFunction, Resolver
 from policy_engine.facts.clock import Clock
@@ -25,6 +27,7 @@ from policy_engine.language.canonical import digest
 from policy_engine.language.document import parse_document, read_document
 from policy_engine.model.decision import Decision, Outcome
 from policy_engine.model.errors import InvalidRequestError
+from policy_engine.model.freeze import Freeze
 from policy_engine.model.policy import Policy, PolicySet
 from policy_engine.model.record import Checked
 from policy_engine.model.trace import RuleTrace
@@ -62,12 +65,17 @@ class Plan(NamedTuple):
 
 
 class Revision(NamedTuple):
-    """One state of all policies, compiled."""
+    """One state of all policies, compiled.
+
+    Attributes:
+        freezes: The emergency stops that hold while it is in force; None when there are none.
+    """
 
     version: int
     digest: str
     program: Program
     plans: Mapping[str, Plan]
+    freezes: Freezes | None = None
 
 
 class PolicyEngine:
@@ -116,6 +124,8 @@ class PolicyEngine:
         self._sources: tuple[FactSource, ...] = (self._clock, self.inventory, self.trust.facts, *sources)
         self._reuse = timedelta(seconds=reuse_seconds)
         self._listener = listener
+        self._freezes: tuple[Freeze, ...] = ()
+        self._swapping = Lock()
         self.revision = self.prepare(policy_set, version)
 
     @classmethod
@@ -165,7 +175,19 @@ class PolicyEngine:
 
     def activate(self, revision: Revision) -> None:
         """Put a prepared revision in force, for every check that begins from now on."""
-        self.revision = revision
+        with self._swapping:
+            self.revision = self._under(self._freezes, revision)
+
+    def freeze(self, freezes: Iterable[Freeze]) -> None:
+        """Put emergency stops in force, in the place of those before, for every check that begins from now on."""
+        found = tuple(freezes)
+        with self._swapping:
+            if found != self._freezes:
+                self.revision = self._under(found, self.revision)
+                self._freezes = found
+
+    def _under(self, freezes: tuple[Freeze, ...], revision: Revision) -> Revision:
+        return revision._replace(freezes=prepare_freezes(freezes, revision.program.policy_set, self._functions))
 
     def check(
         self,
@@ -268,7 +290,7 @@ class PolicyEngine:
         self, federation: str, round_number: int, clients: Mapping[str, Mapping[str, Any]]
     ) -> dict[str, Judgement]:
         """Ask the policies about trust what follows for clients; those of which they say nothing are left out."""
-        revision, now = self.revision, datetime.now(UTC)
+        revision, now = self.revision._replace(freezes=None), datetime.now(UTC)  # a frozen federation keeps its trust
         kinds = [name for name in JUDGING_TYPES if name in revision.plans and revision.plans[name].kind.policies]
         judged: dict[str, Judgement] = {}
         for name, known in clients.items() if kinds else ():
@@ -296,22 +318,28 @@ class PolicyEngine:
         known: Mapping[str, Any] | None = None,
     ) -> Checked:
         plan = revision.plans.get(policy_type) if policy_type.__class__ is str else None
+        frozen = None if revision.freezes is None else revision.freezes.holding(context, now.timestamp())
         facts: dict[str, Any] = {}
         trace: tuple[RuleTrace, ...] | None = None
         valid_until = now
         if plan is None:
             outcome = _no_plan(policy_type)
             trace = () if explain else None
+        elif frozen is not None and frozen.program is None:
+            outcome, trace = frozen.outcome, () if explain else None
         else:
+            program = revision.program if frozen is None else frozen.program or revision.program
             for source in plan.sources:
                 source.add(facts, plan.wanted, context, moment)
             if known is not None:
                 facts.update((name, known[name]) for name in plan.wanted & known.keys())
             if explain:
-                outcome, trace = explain_request(revision.program, policy_type, context, facts)
+                outcome, trace = explain_request(program, policy_type, context, facts)
             else:
-                outcome = decide(revision.program, policy_type, context, facts)
-            if plan.reusable and not simulated:
+                outcome = decide(program, policy_type, context, facts)
+            if frozen is not None:
+                outcome = frozen.settle(outcome)
+            elif plan.reusable and not simulated:
                 valid_until = now + self._reuse
                 if not plan.timeless:
                     valid_until = min(valid_until, self._clock.steady_until(plan.wanted, now))

@@ -20,6 +20,7 @@ from policy_engine.bundle.verify import Last, Trust, verify
 from policy_engine.bundle_import import BundleImport
 from policy_engine.bundle_source import BundleSource, make_source
 from policy_engine.config import Settings
+from policy_engine.emergency import Emergency
 from policy_engine.file_import import FileImport
 from policy_engine.function_administration import FunctionAdministration
 from policy_engine.function_files import FunctionFiles
@@ -44,6 +45,7 @@ from policy_engine.pap import PolicyAdministration
 from policy_engine.pdp import PolicyEngine, Revision
 from policy_engine.policy_file import NoFile, Watcher
 from policy_engine.quota import LogQuota
+from policy_engine.rate import address_key, rate_limit
 from policy_engine.reputation import Reputation
 from policy_engine.signing import read_public_key
 from policy_engine.spending import Spending
@@ -146,6 +148,7 @@ class PolicyService:
             self.store.stop()
             raise
         self._log_all = settings.decision_log == "sync"
+        self._checks = rate_limit(settings.rate_limit_anonymous_checks, "checks")
         self._quota = LogQuota(settings.anonymous_log_quota, self._quota_exceeded)
 
     def _begin(self) -> None:
@@ -199,6 +202,7 @@ class PolicyService:
             source=_bundle_source(settings),
         )
         self._load_first()
+        self.emergency = Emergency(self.store, self.engine, self.troubles)
         self._puller = Watcher(self.bundles.look, settings.bundle_poll_seconds, name="bundle-puller", at_once=True)
         self._watcher = Watcher(self._look, settings.watch_interval_seconds)
         interval = _FOLLOW_SECONDS if self.store.database.is_sqlite else _FOLLOW_NOTICED_SECONDS
@@ -288,6 +292,7 @@ class PolicyService:
         Raises:
             InvalidRequestError: The request cannot be understood; nothing was decided.
             OutdatedError: What is in force here is older than the caller demands.
+            RateLimitedError: The caller is anonymous and asks too much.
             BusyError: The decision could not be remembered in time.
         """
         return self.answer(policy_type, context, **asked).decision
@@ -305,6 +310,8 @@ class PolicyService:
         """Decide as `check` does, and return the decision as it is sent too: it is encoded once, also for the log."""
         if caller.min_version:
             self._demand(caller.min_version)
+        if self._checks is not None:
+            self._count(caller, 1)
         with self._turn(policy_type):
             checked = self.engine.evaluate(policy_type, context, at=at, explain=explain, request_id=request_id)
         body = _encode(checked.decision)
@@ -326,12 +333,15 @@ class PolicyService:
         """Decide many requests of one type, all by one revision, and remember them.
 
         Raises:
-            InvalidRequestError, OutdatedError, BusyError: As for `check`.
+            InvalidRequestError, OutdatedError, RateLimitedError, BusyError: As for `check`.
         """
         if caller.min_version:
             self._demand(caller.min_version)
+        asked = list(contexts)
+        if self._checks is not None:
+            self._count(caller, len(asked))
         with self._turn(policy_type):
-            checked = self.engine.evaluate_many(policy_type, contexts, at=at, explain=explain, request_id=request_id)
+            checked = self.engine.evaluate_many(policy_type, asked, at=at, explain=explain, request_id=request_id)
         if checked:
             self._remember(checked, None, caller)
             self.reputation.note(checked)
@@ -345,6 +355,15 @@ class PolicyService:
         """Refuse to answer from a revision older than this, but for one that can be had at once."""
         if self.revision.version < version:
             raise OutdatedError(version, self.revision.version)
+
+    def _count(self, caller: Caller, checks: int) -> None:
+        """Count what an anonymous caller asks.
+
+        Raises:
+            RateLimitedError: It is too much.
+        """
+        if self._checks is not None and not caller.trusted and checks:
+            self._checks.take(address_key(caller.source or ""), checks)
 
     def _remember(self, checked: Sequence[Checked], bodies: Sequence[bytes] | None, caller: Caller) -> None:
         represents = 1
@@ -406,14 +425,14 @@ class PolicyService:
             self.troubles.add(code, detail)
 
     def _follow(self) -> None:
-        looks = [self.store.writer.notice_erasures, self._activation.catch_up]
+        looks = [self.store.writer.notice_erasures, self._activation.catch_up, self.emergency.follow]
         if time.monotonic() >= self._next_refresh:
             self._next_refresh = time.monotonic() + _REFRESH_SECONDS
             looks += [self.reputation.refresh, self.privacy.refresh, self.keys.refresh]
         for look in looks:
             try:
                 look()
-            except StateError as error:
+            except (BusyError, StateError) as error:
                 log.debug("cannot follow: %s", error)
         if time.monotonic() >= self._next_retention:
             self._next_retention = time.monotonic() + _RETENTION_SECONDS

@@ -32,6 +32,7 @@ CODES: dict[str, str] = {
     "store_unavailable": "the database is away: checks go on, what they decide is spooled, changes are refused",
     "spool_full": "the database is away and the spool takes no more: checks are refused once the queue is full",
     "audit_unsigned": "checkpoints cannot be signed, so what is logged from now on is not protected",
+    "frozen": "checks are denied, or most are, by an emergency stop",
     "function_unavailable": "policies name functions that are not there, so they deny",
 }
 """Every code and what it means."""

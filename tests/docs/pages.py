@@ -114,7 +114,19 @@ def named(node: Any, module: ast.Module) -> str | None:
 
 def files() -> list[Path]:
     """Return the files of the project: those that belong to it, not what tools left behind."""
-    passed_over = {".git", ".venv", ".venv-flower", ".hypothesis", "__pycache__", "data", "logs", "build", "dist"}
+    passed_over = {
+        ".git",
+        ".venv",
+        ".venv-flower",
+        ".venv-fuzz",
+        ".venv-audit",
+        ".hypothesis",
+        "__pycache__",
+        "data",
+        "logs",
+        "build",
+        "dist",
+    }
     return [
         path
         for path in sorted(ROOT.rglob("*"))

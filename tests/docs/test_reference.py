@@ -204,7 +204,7 @@ def test_kinds_of_errors() -> None:
 
 def test_readiness_codes() -> None:
     used = set()
-    adding = ("activation.py", "file_import.py", "bundle_import.py", "service.py")
+    adding = ("activation.py", "file_import.py", "bundle_import.py", "emergency.py", "service.py")
     for place, name in (*((place, "add") for place in adding), ("store", "_told"), ("function_files.py", "_refuse")):
         for tree in source_trees(place):
             used |= {named(call.args[0], tree) for call in calls(tree, name)}

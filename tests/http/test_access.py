@@ -38,6 +38,8 @@ REQUESTS: dict[str, tuple[str, str, Any]] = {
     "functions.delete_function": ("DELETE", "/api/v1/functions/judge", None),
     "functions.run_function": ("POST", "/api/v1/functions/test", {"code": CODE, "context": {}}),
     "revisions.roll_back": ("POST", "/api/v1/revisions/2/rollback", None),
+    "freezes.set_freeze": ("POST", "/api/v1/freeze", {"scope": "f", "reason": "r"}),
+    "freezes.lift_freeze": ("DELETE", "/api/v1/freeze/made", None),
     "trust.observe_round": ("POST", "/api/v1/trust/observations", ROUND),
     "trust.report_violation": ("POST", "/api/v1/trust/violations", VIOLATION),
     "trust.override_trust": ("PUT", "/api/v1/trust/clients/c/override", {"trust_score": 0.5, "reason": "r"}),
@@ -55,7 +57,7 @@ REQUESTS: dict[str, tuple[str, str, Any]] = {
 }
 
 
-LOOKED = {
+LOOKED = {"freezes.lift_freeze": {400}} | {
     name: {404} for name in ("privacy.commit_privacy", "privacy.release_privacy", "keys.change_key", "keys.revoke_key")
 }
 """Answers to who was let through and asks for what is not there."""

@@ -26,7 +26,7 @@ from tests.service.running import Running, environment, eventually, free_port
 from policy_engine.client import PolicyClient
 from policy_engine.model.errors import EngineRefusedError
 
-NOBODY_IS_TRUSTED = {"POLICY_TRUSTED_NETWORKS": ""}
+NOBODY_IS_TRUSTED = {"POLICY_TRUSTED_NETWORKS": "", "POLICY_RATE_LIMIT_LOGINS": "off"}
 CHECK: dict[str, Any] = {"policy_type": "network_security", "context": {"protocol": "tcp", "dst_port": 8080}}
 AUDIENCE = "policy-engine"
 

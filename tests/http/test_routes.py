@@ -51,6 +51,8 @@ KEY = {
     *("key_id", "prefix", "name", "roles", "client_id", "author"),
     *("created_at", "expires_at", "last_used_at", "revoked_at"),
 }
+FREEZE = {"freeze_id", "scope", "reason", "author", "since", "expires_at", "policies"}
+FROZEN = {"scope": "all", "reason": "r"}
 READY = {"status", "reasons", "policy_version", "revision_digest", "policies", "rules"}
 
 
@@ -101,6 +103,7 @@ CASES = {
         ("/api/v1/functions/test", {"context": {}}, 400),
     ),
     "GET /": Case("/", None, 200, {"name", "version", "links"}, None),
+    "GET /openapi.json": Case("/openapi.json", None, 200, {"openapi", "info", "paths", "components"}, None),
     "GET /health": Case("/health", None, 200, {"status", "timestamp", "version", "functions"}, None),
     "GET /livez": Case("/livez", None, 200, {"status"}, None),
     "GET /readyz": Case("/readyz", None, 200, READY, None),
@@ -213,6 +216,14 @@ CASES = {
     "POST /api/v1/trust/recalculate": Case("/api/v1/trust/recalculate", None, 202, JOB, None),
     "GET /api/v1/trust/recalculate/<job_id>": Case(
         "/api/v1/trust/recalculate/{job_id}", None, 200, JOB, ("/api/v1/trust/recalculate/nope", None, 404)
+    ),
+    "POST /api/v1/freeze": Case(
+        *("/api/v1/freeze", {"scope": "all", "reason": "r"}, 201, FREEZE),
+        ("/api/v1/freeze", {"scope": "all"}, 400),
+    ),
+    "GET /api/v1/freeze": Case("/api/v1/freeze", None, 200, {"frozen", "freezes"}, None),
+    "DELETE /api/v1/freeze/<freeze_id>": Case(
+        "/api/v1/freeze/{freeze_id}", None, 200, FREEZE, ("/api/v1/freeze/nope", None, 400)
     ),
     "POST /api/v1/privacy/reserve": Case(
         *("/api/v1/privacy/reserve", {**SPEND, "round": 1}, 200),
@@ -331,12 +342,14 @@ def test_success(client: FlaskClient, route: str) -> None:
         path = path.format(key_id=made["key_id"])
     if "/functions/judge" in path:
         client.post("/api/v1/functions", json=FUNCTION)
+    if "{freeze_id}" in path:
+        path = path.format(freeze_id=client.post("/api/v1/freeze", json=FROZEN).get_json()["freeze_id"])
     body = case.body
     if body == {"reservation_id": "{reservation_id}"}:
         made = client.post("/api/v1/privacy/reserve", json={**SPEND, "round": 1}).get_json()
         body = {"reservation_id": made["reservations"][0]["reservation_id"]}
     sent: Any = {"data": body, "content_type": "application/json"} if isinstance(body, bytes) else {"json": body}
-    response = client.open(path, method=method, headers={"X-Request-ID": "r-1"}, **sent)
+    response = client.open(path, method=method, headers={"X-Request-ID": "r-1", "X-Change-Reason": "why"}, **sent)
     assert response.status_code == case.status, response.text
     assert response.mimetype == "application/json"
     assert response.headers["X-Request-ID"] == "r-1"

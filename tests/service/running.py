@@ -9,10 +9,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 from random import SystemRandom
 from signal import SIGKILL
+from ssl import SSLContext
 from typing import Any, NamedTuple
 
 COMMAND = (sys.executable, "-m", "policy_engine.cli.main")
@@ -74,19 +75,22 @@ class Running:
         self.port = port
         self.metrics_port = metrics_port
         self.stream_port = stream_port
+        self.tls: SSLContext | None = None
         self._log = log
 
     @classmethod
-    def start(cls, directory: Path, settings: Mapping[str, str]) -> Running:
+    def start(cls, directory: Path, settings: Mapping[str, str], tls: SSLContext | None = None) -> Running:
         """Start on free ports and wait until it answers; another process may take a port first, so try again."""
         for attempt in range(_ATTEMPTS):
-            running = cls._launch(directory, settings, attempt)
+            running = cls._launch(directory, settings, attempt, tls)
             if running is not None:
                 return running
         raise AssertionError("no free port was found")
 
     @classmethod
-    def _launch(cls, directory: Path, settings: Mapping[str, str], attempt: int) -> Running | None:
+    def _launch(
+        cls, directory: Path, settings: Mapping[str, str], attempt: int, tls: SSLContext | None
+    ) -> Running | None:
         port, metrics_port, stream_port = free_port(), free_port(), free_port()
         log = directory / f"serve-{port}-{attempt}.log"
         flags = [
@@ -109,6 +113,7 @@ class Running:
                 start_new_session=True,
             )
         running = cls(process, port, metrics_port, stream_port, log)
+        running.tls = tls
         try:
             eventually(lambda: running.alive() or process.poll() is not None, "the service answers")
         except AssertionError:
@@ -137,13 +142,18 @@ class Running:
     ) -> Answer:
         """One request; a body that is not bytes is sent as JSON."""
         content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-        connection = HTTPConnection("127.0.0.1", port or self.port, timeout=DEADLINE_SECONDS)
+        connection = self._connection(port or self.port)
         try:
             connection.request(method, path, content, {"Content-Type": "application/json", **(headers or {})})
             response = connection.getresponse()
             return Answer(response.status, dict(response.getheaders()), response.read())
         finally:
             connection.close()
+
+    def _connection(self, port: int) -> HTTPConnection:
+        if self.tls is not None and port != self.metrics_port:
+            return HTTPSConnection("127.0.0.1", port, timeout=DEADLINE_SECONDS, context=self.tls)
+        return HTTPConnection("127.0.0.1", port, timeout=DEADLINE_SECONDS)
 
     def get(self, path: str) -> Any:
         return self.request("GET", path).json

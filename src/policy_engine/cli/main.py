@@ -25,6 +25,7 @@ COMMANDS = {
     "keys": "policy_engine.cli.keys:keys",
     "audit": "policy_engine.cli.audit:audit",
     "erase": "policy_engine.cli.erase:erase",
+    "certs": "policy_engine.cli.certs:certs",
     "demo": "policy_engine.cli.demo:demo",
 }
 """Every command and where it is; what a command needs is loaded when it is asked for."""

@@ -14,6 +14,7 @@ from policy_engine.cli.output import FAILED, fail, print_diagnostics
 from policy_engine.config import LOG_LEVELS, Settings, load_settings
 from policy_engine.logs import configure_logging
 from policy_engine.model.errors import BusyError, InvalidPolicyError, SettingsError, StateError
+from policy_engine.tls import read_tls
 
 
 @click.command()
@@ -56,6 +57,7 @@ def serve(config_file: str | None, **flags: Any) -> None:
         for port in filter(None, (settings.port, settings.metrics_port, settings.stream_port)):
             _check_port(settings.host, port)
         configure_logging(settings)
+        read_tls(settings)
     except (SettingsError, OSError) as error:
         fail(str(error))
     _rehearse(settings)

@@ -47,12 +47,15 @@ def store_options(command: C) -> C:
 def find_store(where: dict[str, Any]) -> Settings:
     """Return the settings of a store that is there already; a command never makes one."""
     try:
-        settings = load_settings(os.environ, where).settings
+        loaded = load_settings(os.environ, where)
+        settings = loaded.settings
         url = make_url(settings.database_url)
     except SettingsError as error:
         fail(str(error))
     except ArgumentError:
         fail("the database URL is not one such as `sqlite:///data/policy-engine.db`")
+    for warning in loaded.warnings:
+        click.echo(f"policy-engine: {warning}", err=True)
     if url.get_backend_name() == "sqlite" and not (url.database and Path(url.database).is_file()):
         fail(f"there is no database `{url.database or ''}`")
     return settings

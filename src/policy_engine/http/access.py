@@ -109,6 +109,14 @@ class Access:
         if not principal.may(permission):
             raise _refused(principal, permission)
 
+    def source(self, environ: dict[str, Any]) -> str | None:
+        """Return the address that a request comes from."""
+        return self._authenticator.source(environ)
+
+    def breaks_glass(self, environ: dict[str, Any]) -> bool:
+        """Whether somebody uses the admin key of the settings, which is for emergencies."""
+        return self.principal(environ).method == "admin_key"
+
     def cause(self, environ: dict[str, Any]) -> Cause:
         """Return who changes something and why; whether that is allowed has been found out before."""
         principal, source = self.principal(environ), self._authenticator.source(environ)

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import cast
 
 import msgspec
-from flask import Flask, Response, request
+from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException
 
 from policy_engine import __version__
@@ -18,12 +18,16 @@ from policy_engine.http.bodies import access as current_access
 from policy_engine.http.bodies import service as current_service
 from policy_engine.http.bundle import bundle
 from policy_engine.http.check import CheckEndpoints
+from policy_engine.http.cors import Cors
 from policy_engine.http.decisions import decisions
 from policy_engine.http.events import events
-from policy_engine.http.front import REQUEST_ID, RETRY, Application, Front, guarded, read_body, request_id
+from policy_engine.http.freezes import freezes
+from policy_engine.http.front import PLAIN, REQUEST_ID, RETRY, Application, Front, guarded, read_body, request_id
 from policy_engine.http.functions import functions
 from policy_engine.http.health import health
 from policy_engine.http.keys import keys
+from policy_engine.http.limits import WriteLimit
+from policy_engine.http.openapi import describe
 from policy_engine.http.permissions import WRITES
 from policy_engine.http.policies import policies
 from policy_engine.http.privacy import privacy
@@ -48,8 +52,10 @@ from policy_engine.model.errors import (
     RoundConflictError,
     StateError,
     StoreUnavailableError,
+    TooManyFreezesError,
     UnknownClientError,
     UnknownDecisionError,
+    UnknownFreezeError,
     UnknownFunctionError,
     UnknownKeyError,
     UnknownOverrideError,
@@ -62,7 +68,10 @@ from policy_engine.service import PolicyService
 
 log = logging.getLogger(__name__)
 
-BLUEPRINTS = (health, policies, functions, revisions, decisions, events, trust, privacy, bundle, keys)
+BLUEPRINTS = (health, policies, functions, revisions, decisions, events, trust, privacy, bundle, freezes, keys)
+
+AT_ONCE = frozenset({"freezes.set_freeze", "freezes.lift_freeze"})
+"""Those of them that wait for no other change: an emergency."""
 
 _STATUS: dict[type[PolicyEngineError], HTTPStatus] = {
     InvalidPolicyError: HTTPStatus.BAD_REQUEST,
@@ -79,6 +88,8 @@ _STATUS: dict[type[PolicyEngineError], HTTPStatus] = {
     RoundConflictError: HTTPStatus.CONFLICT,
     ReservationError: HTTPStatus.CONFLICT,
     UnknownReservationError: HTTPStatus.NOT_FOUND,
+    UnknownFreezeError: HTTPStatus.NOT_FOUND,
+    TooManyFreezesError: HTTPStatus.CONFLICT,
     MissingExtraError: HTTPStatus.NOT_IMPLEMENTED,
     BundleError: HTTPStatus.UNPROCESSABLE_ENTITY,
     UnsignedChangeError: HTTPStatus.FORBIDDEN,
@@ -102,18 +113,22 @@ def create_app(service: PolicyService, access: Access | None = None) -> Flask:
     app = Flask("policy_engine", static_folder=None)
     app.extensions["policy_service"] = service
     app.extensions["policy_access"] = access
+    app.extensions["policy_writes"] = WriteLimit(service.settings.rate_limit_writes)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
     endpoints = CheckEndpoints(service).routes
     for path, endpoint in endpoints.items():
         app.add_url_rule(path, path, _flask_view(endpoint), methods=["POST"])
     app.add_url_rule("/", "index", _index)
+    app.add_url_rule("/openapi.json", "openapi", _openapi)
     app.before_request(_authorise)
-    Slots(service.settings.threads, WRITES).attach(app)
+    Slots(service.settings.threads, WRITES - AT_ONCE).attach(app)
     app.after_request(_label)
     app.register_error_handler(Exception, _to_problem)
     behind = cast("Application", app.wsgi_app)
-    app.wsgi_app = Front(behind, endpoints, service.settings.max_body_bytes, access.caller)  # type: ignore[method-assign]
+    front: Application = Front(behind, endpoints, service.settings.max_body_bytes, access.caller)
+    origins = service.settings.cors_origins
+    app.wsgi_app = Cors(front, origins) if origins else front  # type: ignore[method-assign, assignment]
     return app
 
 
@@ -141,9 +156,11 @@ def _index() -> Response:
         "decisions": "/api/v1/decisions",
         "trust": "/api/v1/trust",
         "privacy": "/api/v1/privacy",
+        "freezes": "/api/v1/freeze",
         "events": "/events",
         "bundle": "/api/v1/bundle",
         "whoami": "/api/v1/whoami",
+        "openapi": "/openapi.json",
     }
     return Response(
         msgspec.json.encode({"name": "FLOPY-NET Policy Engine", "version": __version__, "links": links}),
@@ -151,12 +168,37 @@ def _index() -> Response:
     )
 
 
+def _openapi() -> Response:
+    """Every route with its parameters, bodies and answers, as an OpenAPI 3.1 document."""
+    return Response(msgspec.json.encode(describe(current_app)), content_type=JSON)
+
+
 def _authorise() -> None:
-    current_access().authorise(request.endpoint, request.environ, request.view_args or {})
+    access = current_access()
+    access.authorise(request.endpoint, request.environ, request.view_args or {})
+    if request.endpoint not in WRITES:
+        return
+    if access.breaks_glass(request.environ):
+        asked = access.cause(request.environ)
+        source, action = access.source(request.environ) or "", f"{request.method} {request.path}"
+        current_service().emergency.note_break_glass(author=asked.author, source=source, action=action)
+    if request.endpoint not in AT_ONCE:
+        writes: WriteLimit = current_app.extensions["policy_writes"]
+        writes.count(access.cause(request.environ).author)
+
+
+_PAGE_HEADERS = (
+    PLAIN,
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+    ("Referrer-Policy", "no-referrer"),
+)
+"""What an answer lets a browser do that takes it for a page, unless it is one and says otherwise: nothing."""
 
 
 def _label(response: Response) -> Response:
     response.headers[REQUEST_ID] = request_id(request.environ) or uuid7()
+    for name, value in _PAGE_HEADERS:
+        response.headers.setdefault(name, value)
     return response
 
 

@@ -21,6 +21,7 @@ from policy_engine.identity.principal import Principal
 from policy_engine.identity.role import ADMIN
 from policy_engine.identity.token import Oidc, TokenError, looks_like_token, read_token
 from policy_engine.keyring import Keyring
+from policy_engine.rate import address_key, rate_limit
 
 _PROXY_HEADERS = frozenset({"HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP", "HTTP_VIA"})
 """What a proxy adds; without a look at it, everybody behind one on a trusted network would be of that network."""
@@ -60,6 +61,7 @@ class Authenticator:
         self._local = Principal.of("local", settings.trusted_roles, "network")
         self._network = Principal.of("network", settings.trusted_roles, "network")
         self._admin = Principal.of("admin key", (ADMIN,), "admin_key")
+        self._limit = rate_limit(settings.rate_limit_logins, "keys that are not valid")
 
     def start(self) -> None:
         """Begin to fetch the keys of the issuer."""
@@ -82,6 +84,7 @@ class Authenticator:
 
         Raises:
             ProblemError: 401: the credential is not valid; 503: that cannot be found out now.
+            RateLimitedError: Too many from this address were not valid: none that was never valid is looked at.
             BusyError: That cannot be found out now.
         """
         text = credential(environ)
@@ -113,6 +116,8 @@ class Authenticator:
         return self._nobody
 
     def _credential(self, text: str, environ: Mapping[str, Any], wait_seconds: float) -> Principal:
+        if self._limit is not None and self._limit.counted and not self._is_known(text):
+            self._limit.check(address_key(self.source(environ) or ""))
         if self._admin_key and compare_digest(text.encode(), self._admin_key):
             return self._admin
         if self._oidc is not None and self._issuer is not None and looks_like_token(text):
@@ -124,6 +129,11 @@ class Authenticator:
         if found is None:
             self._refuse("key", "the key is not valid", environ, prefix=prefix_of(text))
         return found
+
+    def _is_known(self, text: str) -> bool:
+        """Whether a credential was found valid before: it is looked at however many others are not valid."""
+        digest = sha256(text.encode()).digest()
+        return digest in self._tokens or self._keys.has_verified(digest)
 
     def _token(self, text: str, oidc: Oidc, issuer: IssuerKeys, wait_seconds: float) -> Principal:
         """Return who shows a token; one that was verified with the keys that the issuer has now is not verified again.
@@ -156,7 +166,10 @@ class Authenticator:
         return _read_with(text, oidc, issuer)
 
     def _refuse(self, method: str, reason: str, environ: Mapping[str, Any], **more: str | None) -> NoReturn:
-        self._failed.note(method, reason, self.source(environ) or "", **more)
+        source = self.source(environ) or ""
+        if self._limit is not None:
+            self._limit.take(address_key(source))
+        self._failed.note(method, reason, source, **more)
         raise ProblemError(HTTPStatus.UNAUTHORIZED, reason)
 
 

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 from policy_engine.http.problem import ProblemError, Reply, problem
 from policy_engine.ids import uuid7
 from policy_engine.model.diagnostic import Diagnostic
-from policy_engine.model.errors import BusyError, InvalidRequestError, OutdatedError
+from policy_engine.model.errors import BusyError, InvalidRequestError, OutdatedError, RateLimitedError
 from policy_engine.service import Caller
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,8 @@ _HEADERS: dict[int, tuple[tuple[str, str], ...]] = {
     HTTPStatus.SERVICE_UNAVAILABLE: RETRY,
 }
 """What goes with the problems of some statuses."""
+PLAIN = ("X-Content-Type-Options", "nosniff")
+"""Keeps browsers from taking an answer for a page."""
 
 _STATUS = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
@@ -70,6 +72,9 @@ def guarded(path: str, work: Callable[..., Reply], *arguments: Any) -> Reply:
         return reply._replace(headers=_HEADERS.get(error.status, ()))
     except (BusyError, OutdatedError) as error:
         return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), path)._replace(headers=RETRY)
+    except RateLimitedError as error:
+        retry = (("Retry-After", str(error.retry_after_seconds)),)
+        return problem(HTTPStatus.TOO_MANY_REQUESTS, str(error), path)._replace(headers=retry)
     except InvalidRequestError as error:
         diagnostic = Diagnostic(pointer=error.pointer, detail=error.detail)
         return problem(HTTPStatus.BAD_REQUEST, str(diagnostic), path, [diagnostic])
@@ -109,6 +114,7 @@ class Front:
             ("Content-Type", reply.content_type),
             ("Content-Length", str(len(reply.body))),
             (REQUEST_ID, reply.request_id or caller or uuid7()),
+            PLAIN,
             *reply.headers,
         ]
         start_response(_STATUS[reply.status], headers)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from policy_engine.identity.permission import CHANGING
 from policy_engine.identity.permission import Permission as P  # noqa: N817 - the table is read by columns
 
-PUBLIC = frozenset({"index", "health.get_health", "health.get_liveness", "health.get_readiness"})
+PUBLIC = frozenset({"index", "openapi", "health.get_health", "health.get_liveness", "health.get_readiness"})
 """Endpoints that answer everybody, whatever they show."""
 
 PERMISSIONS: Mapping[str, P | None] = {
@@ -40,6 +40,9 @@ PERMISSIONS: Mapping[str, P | None] = {
     "revisions.diff_revisions": P.READ_POLICIES,
     "revisions.roll_back": P.ACTIVATE_POLICIES,
     "bundle.get_bundle": P.READ_POLICIES,
+    "freezes.list_freezes": P.READ_POLICIES,
+    "freezes.set_freeze": P.FREEZE,
+    "freezes.lift_freeze": P.FREEZE,
     "bundle.take_bundle": P.ACTIVATE_POLICIES,
     "decisions.list_decisions": P.READ_DECISIONS,
     "decisions.get_decision": P.READ_DECISIONS,

@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import resource
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from http import HTTPStatus
+from ssl import SSLContext
 from threading import Thread
 from typing import Any, NamedTuple, cast
 from urllib.parse import parse_qs, urlsplit
@@ -19,9 +20,10 @@ from urllib.parse import parse_qs, urlsplit
 import h11
 
 from policy_engine.http.authentication import credential
+from policy_engine.http.cors import VARY, allowed
 from policy_engine.http.event_types import read_event_types
 from policy_engine.http.feed import KEEP_ALIVE_SECONDS, Feed, Frame
-from policy_engine.http.front import CHALLENGE, REQUEST_ID, RETRY, guarded, request_id
+from policy_engine.http.front import CHALLENGE, PLAIN, REQUEST_ID, RETRY, guarded, request_id
 from policy_engine.http.problem import ProblemError, Reply, problem
 from policy_engine.identity.certificate import variable
 from policy_engine.ids import uuid7
@@ -62,6 +64,8 @@ class EventStream:
         max_subscribers: int = MAX_SUBSCRIBERS,
         keep_alive_seconds: float = KEEP_ALIVE_SECONDS,
         request_seconds: float = REQUEST_SECONDS,
+        tls: SSLContext | None = None,
+        origins: Iterable[str] = (),
     ) -> None:
         """Prepare; nothing is opened yet.
 
@@ -74,6 +78,8 @@ class EventStream:
             max_subscribers: How many streams there may be at a time.
             keep_alive_seconds: How often each gets a comment.
             request_seconds: How long a request may take to arrive.
+            origins: Pages of which origins may read it, besides those of the same host.
+            tls: With which to listen; None for plain HTTP.
         """
         self.authorise = authorise
         self.authorise_seconds = authorise_seconds
@@ -84,6 +90,8 @@ class EventStream:
         self._events = events
         self._host = host
         self._port = port
+        self.origins = frozenset(origins)
+        self._tls = tls
         self._thread: Thread | None = None
 
     @property
@@ -116,7 +124,14 @@ class EventStream:
             self.feed = Feed(self._events, executor, keep_alive_seconds=self._keep_alive_seconds)
             try:
                 server = await self._loop.create_server(
-                    lambda: Connection(self), self._host, self._port, reuse_port=True, backlog=_BACKLOG
+                    lambda: Connection(self),
+                    self._host,
+                    self._port,
+                    reuse_port=True,
+                    backlog=_BACKLOG,
+                    ssl=self._tls,
+                    ssl_handshake_timeout=self.request_seconds if self._tls else None,
+                    ssl_shutdown_timeout=_END_SECONDS if self._tls else None,
                 )
             except OSError as error:
                 started.set_exception(error)
@@ -280,13 +295,18 @@ class Connection(asyncio.Protocol):
         self._chunked = asked.chunked
         framing = [("Transfer-Encoding", "chunked")] if asked.chunked else []
         headers = [("Content-Type", "text/event-stream"), ("Cache-Control", "no-store"), *framing]
-        self._head = self._finish(HTTPStatus.OK, [*headers, (REQUEST_ID, asked.request_id), *_origin(asked.headers)])
+        self._head = self._finish(
+            HTTPStatus.OK, [*headers, (REQUEST_ID, asked.request_id), PLAIN, *self._origin(asked.headers)]
+        )
         if place.cursor is not None:
             self._send_head()  # else it says that everything from now on will come, and waits until that is true
         self._stream.feed.join(self, place)
 
+    def _origin(self, headers: dict[str, str]) -> Headers:
+        return [VARY, *(allowed(headers.get("origin"), self._stream.origins) or _of_this_host(headers))]
+
     def _refuse(self, reply: Reply, labelled: str, *, with_body: bool = True) -> None:
-        headers = [("Content-Type", reply.content_type), ("Content-Length", str(len(reply.body)))]
+        headers = [("Content-Type", reply.content_type), ("Content-Length", str(len(reply.body))), PLAIN]
         head = self._finish(reply.status, [*headers, *_MORE.get(reply.status, ()), (REQUEST_ID, labelled)])
         self._transport.write(head + reply.body if with_body else head)
         self._transport.close()
@@ -335,7 +355,7 @@ _MORE: dict[int, tuple[tuple[str, str], ...]] = {
 }
 
 
-def _origin(headers: dict[str, str]) -> Headers:
+def _of_this_host(headers: dict[str, str]) -> Headers:
     """Return the header that lets pages of the same host read the stream: those of the service have another port."""
     origin = headers.get("origin", "")
     try:
@@ -343,7 +363,7 @@ def _origin(headers: dict[str, str]) -> Headers:
         is_same = host is not None and host == urlsplit(f"//{headers.get('host', '')}").hostname
     except ValueError:
         is_same = False
-    return [("Access-Control-Allow-Origin", origin), ("Vary", "Origin")] if is_same else [("Vary", "Origin")]
+    return [("Access-Control-Allow-Origin", origin)] if is_same else []
 
 
 def _allow_files(count: int) -> None:

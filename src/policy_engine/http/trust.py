@@ -19,7 +19,7 @@ from policy_engine.model.diagnostic import Diagnostic
 from policy_engine.model.errors import UnknownClientError
 from policy_engine.store.trust_replay import Job
 from policy_engine.store.trust_reports import BINS, Listed, PastRound, TrustReports
-from policy_engine.trust.observation import FederationName, Name, RoundObservation, check_name
+from policy_engine.trust.observation import FederationName, Name, RoundObservation, StoredName, check_name
 from policy_engine.trust.override import Override
 from policy_engine.trust.settings import Share
 from policy_engine.trust.standing import Band, band_of, trust_score
@@ -280,7 +280,9 @@ def _cursor() -> tuple[str, str] | None:
     if not given:
         return None
     try:
-        federation, client = msgspec.json.decode(urlsafe_b64decode(given.encode()), type=tuple[FederationName, Name])
+        federation, client = msgspec.json.decode(
+            urlsafe_b64decode(given.encode()), type=tuple[FederationName, StoredName]
+        )
         check_name(client)
     except ValueError:
         raise invalid("cursor", "it is not the cursor of a page") from None

@@ -19,12 +19,13 @@ import msgspec
 from policy_engine.config import Settings
 from policy_engine.http.access import Access
 from policy_engine.http.app import create_app
-from policy_engine.http.front import Application
+from policy_engine.http.front import PLAIN, Application
 from policy_engine.http.health import liveness, readiness
 from policy_engine.http.problem import JSON, problem
 from policy_engine.http.stream import EventStream
 from policy_engine.logs import configure_logging
 from policy_engine.service import PolicyService
+from policy_engine.tls import Tls, read_tls
 
 log = logging.getLogger(__name__)
 
@@ -45,27 +46,31 @@ def load(settings: Settings) -> Application:
         start_probes(service, settings.host, settings.metrics_port)
     access = Access(service)
     access.start()
+    tls = read_tls(settings)
     if settings.stream_port:
-        _start_stream(service, settings, access)
+        _start_stream(service, settings, access, tls)
     gc.collect()
     gc.freeze()  # programs live as long as the process: the collector need not look at them again
     log.info(
-        "serving %d policies as version %d on http://%s:%d",
+        "serving %d policies as version %d on %s://%s:%d",
         len(service.policies),
         service.revision.version,
+        "https" if tls else "http",
         settings.host,
         settings.port,
     )
     return cast("Application", create_app(service, access).wsgi_app)
 
 
-def _start_stream(service: PolicyService, settings: Settings, access: Access) -> None:
+def _start_stream(service: PolicyService, settings: Settings, access: Access, tls: Tls | None) -> None:
     stream = EventStream(
         service.events,
         settings.host,
         settings.stream_port,
         authorise=access.authorise_stream,
         max_subscribers=settings.max_subscribers,
+        tls=tls.context() if tls else None,
+        origins=settings.cors_origins,
     )
     stream.start()
     Finalize(None, stream.stop, exitpriority=_FIRST)
@@ -114,6 +119,7 @@ def start_probes(service: PolicyService, host: str, port: int) -> ThreadingHTTPS
             self.send_response(status)
             self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))
+            self.send_header(*PLAIN)
             self.end_headers()
             self.wfile.write(body)
 

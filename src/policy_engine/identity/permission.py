@@ -25,6 +25,7 @@ class Permission(StrEnum):
     WRITE_POLICIES = "write_policies"
     ACTIVATE_POLICIES = "activate_policies"
     MANAGE_TRUST = "manage_trust"
+    FREEZE = "freeze"
     MANAGE_KEYS = "manage_keys"
 
 
@@ -46,6 +47,7 @@ MEANINGS: dict[Permission, str] = {
     Permission.WRITE_POLICIES: "create, change and delete policies",
     Permission.ACTIVATE_POLICIES: "enable and disable policies, roll back to an older state, hand a signed bundle in",
     Permission.MANAGE_TRUST: "set the trust in clients, put them in quarantine, reckon trust again",
+    Permission.FREEZE: "stop a federation, or everything, in an emergency, and let it go on",
     Permission.MANAGE_KEYS: "make, change and revoke keys",
 }
 """What each permission lets somebody do."""
@@ -58,6 +60,7 @@ CHANGING = frozenset(
         Permission.WRITE_POLICIES,
         Permission.ACTIVATE_POLICIES,
         Permission.MANAGE_TRUST,
+        Permission.FREEZE,
         Permission.MANAGE_KEYS,
     }
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from typing import Any, NoReturn
 
@@ -33,8 +34,21 @@ def _refuse(message: str) -> NoReturn:
     raise InvalidPolicyError([Diagnostic(pointer="", detail=message)])
 
 
+class _ConstantError(ValueError):
+    """A word that Python reads as a number and JSON does not know."""
+
+
 def _refuse_constant(name: str) -> NoReturn:
-    _refuse(f"not valid JSON: `{name}` is not a number")
+    raise _ConstantError(name)
+
+
+_STRING_OR_CONSTANT = re.compile(r'"(?:[^"\\]|\\.)*"|(?P<constant>NaN|-?Infinity)', re.DOTALL)
+
+
+def _line_and_column(text: str) -> str:
+    """Return where the first such word stands, outside of strings."""
+    at = next(found.start() for found in _STRING_OR_CONSTANT.finditer(text) if found["constant"])
+    return f"line {text.count(chr(10), 0, at) + 1} column {at - text.rfind(chr(10), 0, at)}"
 
 
 def _read_integer(digits: str) -> int | float:
@@ -55,6 +69,8 @@ def parse(text: str | bytes) -> Any:
         _refuse("the document is empty")
     try:
         value = json.loads(decoded, object_pairs_hook=_Object, parse_constant=_refuse_constant, parse_int=_read_integer)
+    except _ConstantError as error:
+        _refuse(f"not valid JSON: `{error}` is not a number at {_line_and_column(decoded)}")
     except json.JSONDecodeError as error:
         _refuse(f"not valid JSON: {error.msg.lower()} at line {error.lineno} column {error.colno}")
     except RecursionError:

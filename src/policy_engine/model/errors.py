@@ -109,6 +109,18 @@ class BusyError(PolicyEngineError):
     """Somebody else's change is under way; the same call may go through in a moment."""
 
 
+class RateLimitedError(PolicyEngineError):
+    """Somebody does something too often.
+
+    Attributes:
+        retry_after_seconds: When to try again.
+    """
+
+    def __init__(self, what: str, limit: str, retry_after_seconds: int) -> None:
+        super().__init__(f"too many {what}: {limit} are allowed")
+        self.retry_after_seconds = retry_after_seconds
+
+
 class TurnError(BusyError):
     """Another process was at it: nothing was done, and it may be this one's turn in a moment."""
 
@@ -179,6 +191,22 @@ class UnknownKeyError(PolicyEngineError, LookupError):
     def __init__(self, key_id: str) -> None:
         super().__init__(f"no key `{key_id[:64]}`")
         self.key_id = key_id
+
+
+class UnknownFreezeError(PolicyEngineError, LookupError):
+    """There is no freeze of that id in force."""
+
+    def __init__(self, freeze_id: str) -> None:
+        super().__init__(f"no freeze `{freeze_id}` is in force")
+        self.freeze_id = freeze_id
+
+
+class TooManyFreezesError(PolicyEngineError):
+    """As many freezes as there may be are in force."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"{most} freezes are in force: lift some first, or freeze `all`")
+        self.most = most
 
 
 class UnknownReservationError(PolicyEngineError, LookupError):

@@ -204,6 +204,7 @@ class _Restoration:
     def run(self, database: Database, keys: KeyDirectory, author: str, progress: Progress) -> Restored:
         head = self._head(self._writer)
         erased, revoked = self._erased(), self._revoked()
+        held = self._writer.execute(select(schema.emergency_stop)).all()
         known_keys = self._writer.execute(select(schema.audit_key)).all()
         bundles = self._writer.execute(select(schema.bundle)).all()
         last = self._writer.execute(select(func.max(schema.chain.c.position))).scalar() or 0
@@ -213,6 +214,7 @@ class _Restoration:
         _copy_rows(self._reader, self._writer, _tables(), progress)
         self._keep_keys(known_keys)
         self._keep_bundles(bundles)
+        self._keep_frozen(held)
         self._erase_again(erased)
         self._revoke_again(revoked)
         self._forget_keys(generation)
@@ -257,6 +259,14 @@ class _Restoration:
         for row in rows:
             still = table.c.key_id == row.key_id, table.c.revoked_at.is_(None)
             self._writer.execute(update(table).where(*still).values(revoked_at=row.revoked_at))
+
+    def _keep_frozen(self, rows: Any) -> None:
+        """Keep emergency stops: going back to a backup lifts none."""
+        table = schema.emergency_stop
+        present = set(self._writer.execute(select(table.c.freeze_id)).scalars())
+        missing = [dict(row._mapping) for row in rows if row.freeze_id not in present]  # noqa: SLF001 - its public name
+        if missing:
+            self._writer.execute(insert(table), missing)
 
     def _keep_keys(self, rows: Any) -> None:
         """Keep keys that came after the backup: they may be in use."""

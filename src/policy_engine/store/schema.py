@@ -308,6 +308,15 @@ api_key = Table(
 )
 """API keys, in seconds since 1970. `seq` rises with each change of the table, but for when a key was last used."""
 
+emergency_stop = Table(
+    "emergency_stop",
+    metadata,
+    _tenant(),
+    Column("freeze_id", Text, primary_key=True),
+    Column("body", LargeBinary, nullable=False),
+)
+"""The emergency stops in force, and those that have expired and were not cleared away yet."""
+
 erased = Table("erased", metadata, _tenant(), Column("pseudonym", Text, primary_key=True))
 """What is left of subjects whose key was deleted: no backup may bring them back."""
 

@@ -11,7 +11,7 @@ from typing import Annotated, NamedTuple, TypeAlias
 import msgspec
 
 from policy_engine.trust.advice import RoundAdvice
-from policy_engine.trust.observation import Name, RoundObservation
+from policy_engine.trust.observation import RoundObservation, StoredName
 from policy_engine.trust.override import Kind, Override, Overrides, fixed_scores, quarantined
 from policy_engine.trust.round import close_round, violated
 from policy_engine.trust.settings import TrustSettings
@@ -38,7 +38,7 @@ class ViolationEntry(msgspec.Struct, frozen=True, kw_only=True, tag="violation")
         round: The first round that was not closed yet.
     """
 
-    client_id: Name
+    client_id: StoredName
     policy_id: str
     rule_index: Annotated[int, msgspec.Meta(ge=0)]
     round: int
@@ -49,14 +49,14 @@ class ViolationEntry(msgspec.Struct, frozen=True, kw_only=True, tag="violation")
 class OverrideEntry(msgspec.Struct, frozen=True, kw_only=True, tag="override"):
     """A person or a policy decided about a client; its `since` is when."""
 
-    client_id: Name
+    client_id: StoredName
     override: Override
 
 
 class ReleaseEntry(msgspec.Struct, frozen=True, kw_only=True, tag="release"):
     """A person took back what was decided about a client."""
 
-    client_id: Name
+    client_id: StoredName
     kind: Kind
     author: str
     reason: str

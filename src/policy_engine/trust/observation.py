@@ -8,11 +8,17 @@ from typing import Annotated, TypeAlias
 
 import msgspec
 
+from policy_engine.model.errors import InvalidRequestError
+
 MAX_CLIENTS = 10_000
 _COSINE_SLACK = 1e-6
 """How far beyond 1 rounding may take a cosine."""
 
-Name: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+MAX_NAME = 256
+Name: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME)]
+StoredName: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=4200)]
+"""A name, or the pseudonym that is stored in its place, which is up to sixteen times as long."""
+
 _PATTERN = r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z"
 _FEDERATION = re.compile(_PATTERN)
 _MOST = 2**53
@@ -43,7 +49,7 @@ class ClientUpdate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         loss: The training loss that the client declares; it is recorded, and nothing is built on it.
     """
 
-    client_id: Name
+    client_id: StoredName
     answered: bool = True
     norm: float | None = None
     cos_ref: float | None = None
@@ -86,7 +92,7 @@ class RoundObservation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     federation: FederationName
     round: Annotated[int, msgspec.Meta(ge=1, le=_MOST)]
     clients: Annotated[tuple[ClientUpdate, ...], msgspec.Meta(min_length=1, max_length=MAX_CLIENTS)]
-    left_out: Annotated[tuple[Name, ...], msgspec.Meta(max_length=MAX_CLIENTS)] = ()
+    left_out: Annotated[tuple[StoredName, ...], msgspec.Meta(max_length=MAX_CLIENTS)] = ()
 
     def __post_init__(self) -> None:
         """Check what the types do not say to who makes one in Python, and that no client is named twice.
@@ -105,3 +111,15 @@ class RoundObservation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             if name in seen:
                 raise ValueError(f"client `{name}` is in the round twice")
             seen.add(name)
+
+    def check_names(self) -> None:
+        """Refuse names that are too long; they may be longer only as pseudonyms.
+
+        Raises:
+            InvalidRequestError: One is.
+        """
+        places = [(f"/clients/{index}/client_id", client.client_id) for index, client in enumerate(self.clients)]
+        places += [(f"/left_out/{index}", name) for index, name in enumerate(self.left_out)]
+        for place, name in places:
+            if len(name) > MAX_NAME:
+                raise InvalidRequestError(place, f"expected a name of at most {MAX_NAME} characters")
