@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ import msgspec
 from policy_engine.bundle.place import check_place
 from policy_engine.facts.inventory import Component, bounds, components_from_nodes
 from policy_engine.identity.certificate import Certificates
+from policy_engine.identity.permission import CHANGING
 from policy_engine.identity.principal import Grant
-from policy_engine.identity.role import ROLES, client_problem
+from policy_engine.identity.role import ROLES, client_problem, permissions
 from policy_engine.identity.token import ALGORITHMS, Oidc, is_issuer
 from policy_engine.language.suggest import did_you_mean
 from policy_engine.model.errors import SettingsError
@@ -257,7 +258,22 @@ def load_settings(
         if _has_password(values["database"][0]):
             warnings.append(_SEEN)
     settings = _convert(values, nodes)
-    return Loaded(settings=settings, warnings=tuple(warnings))
+    return Loaded(settings=settings, warnings=(*warnings, *_dubious(settings)))
+
+
+_MIN_ADMIN_KEY = 16
+
+
+def _dubious(settings: Settings) -> Iterator[str]:
+    """Yield what may be set, and is hardly meant."""
+    if not permissions(settings.anonymous_roles).isdisjoint(CHANGING):
+        listed = ", ".join(settings.anonymous_roles)
+        yield f"`anonymous_roles` ({listed}) lets anybody who reaches the port change something, web pages too"
+    if 0 < len(settings.admin_key) < _MIN_ADMIN_KEY:
+        yield f"the admin key has fewer than {_MIN_ADMIN_KEY} characters: it can be guessed"
+    for name in ("trusted_networks", "trusted_proxies"):
+        if any(network.endswith("/0") for network in getattr(settings, name)):
+            yield f"`{name}` holds every address there is"
 
 
 _SEEN = (
@@ -362,8 +378,10 @@ def _check_ports(settings: Settings) -> None:
 
 
 def _listed(value: Any) -> Any:
-    """Return a list that the environment or a flag holds as a text with commas."""
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+    """Return a list that the environment or a flag holds as a text with commas; `none` is the empty one."""
+    if not isinstance(value, str):
+        return value
+    return [] if value.strip() == "none" else [part.strip() for part in value.split(",") if part.strip()]
 
 
 _TYPE_NAMES = {"`bool`": "true or false", "`int`": "a whole number", "`float`": "a number", "`str`": "a text"}
@@ -478,8 +496,10 @@ def _check_rate(text: str) -> str | None:
         from limits import parse_many  # noqa: PLC0415 - it takes a third of a second, and most settings leave it alone
 
         try:
-            parse_many(text)
+            items = parse_many(text)
         except ValueError:
+            items = []
+        if not items or not all(item.amount for item in items):
             return f"`{text}` is not a rate such as `600/minute` or `10/minute;100/hour`, or `off`"
     return None
 

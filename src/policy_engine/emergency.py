@@ -15,6 +15,9 @@ from policy_engine.store.freezes import FreezeStore
 from policy_engine.store.opened import Store
 from policy_engine.troubles import Troubles
 
+_LOOK_SECONDS = 60.0
+_MAX_LOOKS = 1000
+
 
 class Emergency:
     """Freezes a federation or everything, and lifts that again."""
@@ -33,6 +36,7 @@ class Emergency:
         self._clock = clock
         self._tell = store.events.record
         self._lock = Lock()
+        self._looks: dict[str, float] = {}
         self.refresh()
 
     def all(self) -> list[Freeze]:
@@ -92,15 +96,30 @@ class Emergency:
         self.refresh()
         return lifted
 
-    def note_break_glass(self, *, author: str, source: str, action: str) -> None:
-        """Say in the log that the admin key of the settings was used to change something: an alert.
+    def note_break_glass(self, *, author: str, source: str, action: str, is_change: bool) -> None:
+        """Say in the log that the admin key of the settings was used: an alert.
+
+        Each change is told, and of what was only read from an address the first time in a minute.
 
         Args:
             author: Who it was, as far as that is known.
             source: From which address.
             action: What was asked for, such as `DELETE /api/v1/policies/web`.
+            is_change: Whether it changes something.
         """
+        if not is_change and not self._is_first_look(source):
+            return
         self._tell("BREAK_GLASS_USED", {"author": author, "source": source, "action": action})
+
+    def _is_first_look(self, source: str) -> bool:
+        now = self._clock()
+        with self._lock:
+            if now < self._looks.get(source, 0.0) + _LOOK_SECONDS:
+                return False
+            if len(self._looks) >= _MAX_LOOKS:
+                self._looks.clear()
+            self._looks[source] = now
+            return True
 
     def refresh(self) -> bool:
         """Take over what other processes froze and lifted; what is in force here stays when that cannot be read.

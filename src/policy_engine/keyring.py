@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hashlib import sha256
 from threading import BoundedSemaphore, Lock
 from typing import NamedTuple
@@ -56,8 +56,12 @@ class Keyring:
         self._place = KeyPlace(-1, -1, -1)
         self.refresh()
 
-    def identify(self, text: str) -> Principal | None:
+    def identify(self, text: str, before: Callable[[], None] = lambda: None) -> Principal | None:
         """Return whose key this is; None when it is nobody's, or not any more.
+
+        Args:
+            text: The key.
+            before: Called before a key is verified at length; what it raises is raised here.
 
         Raises:
             BusyError: So many keys are to be verified that this one was not in time.
@@ -65,7 +69,7 @@ class Keyring:
         digest = sha256(text.encode()).digest()
         prefix = self._verified.get(digest)
         if prefix is None:
-            prefix = self._verify(text, digest)
+            prefix = self._verify(text, digest, before)
             if prefix is None:
                 return None
         entry = self._by_prefix.get(prefix)
@@ -75,17 +79,14 @@ class Keyring:
         self._used[entry.key.key_id] = now
         return entry.principal
 
-    def has_verified(self, digest: bytes) -> bool:
-        """Whether the key with this SHA-256 was found valid before; it may be revoked by now."""
-        return digest in self._verified
-
-    def _verify(self, text: str, digest: bytes) -> str | None:
+    def _verify(self, text: str, digest: bytes, before: Callable[[], None]) -> str | None:
         prefix = prefix_of(text)
         entry = self._by_prefix.get(prefix) if prefix else None
         if entry is None or prefix is None or digest in self._refused:  # prefixes are no secret: no need to pretend
             return None
         if not entry.key.is_valid(time.time()):
             return None
+        before()
         if not self._verifying.acquire(timeout=_WAIT_SECONDS):
             raise BusyError("other keys are being verified; try again")
         try:

@@ -282,6 +282,8 @@ class PolicyAdministration:
                 "policy_id": wanted.policy_id,
                 "policy_version": self._activation.revision.version + 1,
                 "author": cause.author,
+                "before": None if present is None else entity_tag(present),
+                "after": None if wanted.policy is None else entity_tag(wanted.policy),
             }
             if cause.reason:
                 details["reason"] = cause.reason

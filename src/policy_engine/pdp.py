@@ -7,7 +7,7 @@ from datetime import MAXYEAR, MINYEAR, UTC, datetime, timedelta, tzinfo
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from time import perf_counter
+from time import perf_counter, time
 from typing import Any, NamedTuple, TypeAlias
 
 from policy_engine.authority import Selection, TrustAuthority
@@ -186,6 +186,12 @@ class PolicyEngine:
                 self.revision = self._under(found, self.revision)
                 self._freezes = found
 
+    def frozen(self, federation: str) -> str | None:
+        """Return why everything is denied to a federation now; None while policies decide."""
+        freezes = self.revision.freezes
+        held = freezes.holding({"federation": federation}, time()) if freezes else None
+        return held.outcome.reason if held is not None and held.program is None else None
+
     def _under(self, freezes: tuple[Freeze, ...], revision: Revision) -> Revision:
         return revision._replace(freezes=prepare_freezes(freezes, revision.program.policy_set, self._functions))
 
@@ -328,16 +334,14 @@ class PolicyEngine:
         elif frozen is not None and frozen.program is None:
             outcome, trace = frozen.outcome, () if explain else None
         else:
-            program = revision.program if frozen is None else frozen.program or revision.program
             for source in plan.sources:
                 source.add(facts, plan.wanted, context, moment)
             if known is not None:
                 facts.update((name, known[name]) for name in plan.wanted & known.keys())
-            if explain:
-                outcome, trace = explain_request(program, policy_type, context, facts)
-            else:
-                outcome = decide(program, policy_type, context, facts)
+            outcome, trace = _judged(revision.program, policy_type, context, facts, explain)
             if frozen is not None:
+                if outcome.allowed and frozen.program is not None:  # a freeze takes away, it never gives
+                    outcome, trace = _judged(frozen.program, policy_type, context, facts, explain)
                 outcome = frozen.settle(outcome)
             elif plan.reusable and not simulated:
                 valid_until = now + self._reuse
@@ -376,6 +380,18 @@ class PolicyEngine:
 
 def _named(functions: Mapping[str, PolicyFunction], _policy_set: PolicySet, policy: Policy) -> PolicyFunction | None:
     return functions.get(policy.function_id or "")
+
+
+def _judged(
+    program: Program,
+    policy_type: str,
+    context: dict[str, Any],
+    facts: dict[str, Any],
+    explain: bool,  # noqa: FBT001 - the same
+) -> tuple[Outcome, tuple[RuleTrace, ...] | None]:
+    if explain:
+        return explain_request(program, policy_type, context, facts)
+    return decide(program, policy_type, context, facts), None
 
 
 def _no_plan(policy_type: Any) -> Outcome:

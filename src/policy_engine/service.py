@@ -387,8 +387,12 @@ class PolicyService:
         return self.engine.trust.observe(observation, author=author)
 
     def select(self, federation: str, round_number: int, candidates: Sequence[str]) -> Selection:
-        """Return whom to invite to a round; as `TrustAuthority.select`."""
-        return self.engine.trust.select(federation, round_number, candidates)
+        """Return whom to invite to a round; as `TrustAuthority.select`, and nobody while the federation is frozen."""
+        reason = self.engine.frozen(federation)
+        if reason is None:
+            return self.engine.trust.select(federation, round_number, candidates)
+        left_out = dict.fromkeys(candidates, reason)
+        return Selection(federation=federation, round=round_number, invited=[], probed=[], left_out=left_out)
 
     def calculate_trust_score(self, client_id: str, federation: str | None = None) -> float:
         """Return the trust in a client, 0 to 1; as `TrustAuthority.calculate_trust_score`."""

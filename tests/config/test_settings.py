@@ -410,3 +410,27 @@ def test_networks_and_roles_from_the_environment() -> None:
     assert (settings.anonymous_roles, settings.trusted_networks) == (("checker",), ("10.0.0.0/8", "::1"))
     assert settings.trusted_roles == ("admin",)
     assert load_settings({"ANONYMOUS_ROLES": ","}).settings.anonymous_roles == ()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "warned"),
+    [
+        ("ANONYMOUS_ROLES", "viewer,author", "`anonymous_roles` (viewer, author) lets anybody"),
+        ("POLICY_ADMIN_KEY", "a", "fewer than 16 characters"),
+        ("POLICY_TRUSTED_NETWORKS", "0.0.0.0/0", "`trusted_networks` holds every address"),
+        ("POLICY_TRUSTED_PROXIES", "10.0.0.1, ::/0", "`trusted_proxies` holds every address"),
+    ],
+)
+def test_what_is_hardly_meant_is_warned_of(variable: str, value: str, warned: str) -> None:
+    (warning,) = load_settings({variable: value}).warnings
+    assert warned in warning
+
+
+def test_nobody_is_let_in_by_the_word_none() -> None:
+    assert load_settings({"ANONYMOUS_ROLES": "none"}).settings.anonymous_roles == ()
+    assert load_settings({"ANONYMOUS_ROLES": ""}).settings.anonymous_roles == ("checker", "viewer")
+
+
+def test_a_rate_of_nothing_is_refused() -> None:
+    with pytest.raises(SettingsError, match="is not a rate"):
+        load_settings({"POLICY_RATE_LIMIT_WRITES": "0/minute"})

@@ -13,7 +13,7 @@ from tests.crash.server import Server
 from tests.crash.stored import Stored, missing, twice, url_of
 from tests.crash.trial import wait_until_degraded, wait_until_ready
 from tests.crash.writers import PolicyWriter, wrong_policies
-from tests.service.running import Running
+from tests.service.running import Running, eventually
 
 
 class Stopped:
@@ -24,6 +24,7 @@ class Stopped:
         self._checkers = checkers([service.port], 4, sync_share=0.1)
         with under(*self.writers, *self._checkers):
             time.sleep(0.5)
+            eventually(lambda: sum(len(checker.decided) for checker in self._checkers) > 5, "some checks are answered")
             self.code = service.stop()
 
     def check(self, again: Running, stored: Stored) -> None:

@@ -178,7 +178,7 @@ def _is_made(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(_MADE, value) is not None
 
 
-_MADE = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{12}|pe_[0-9a-f]{12}_[\w-]{43}"
+_MADE = r"(.* \(key )?[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(, .*\))?|[0-9a-f]{12}|pe_[0-9a-f]{12}_[\w-]{43}"
 
 
 _VARIES = {

@@ -58,7 +58,7 @@ def test_one_federation(engine: PolicyEngine) -> None:
     engine.freeze([freeze("f")])
     assert codes(engine, federation="f") == "frozen"
     assert engine.check("network_security", {"federation": "f", "protocol": "tcp"}).reason.startswith("federation `f`")
-    for federation in ("g", "F", "", "all", "default"):
+    for federation in ("g", "F", "all", "default"):
         assert codes(engine, federation=federation) == "rule_allow"
     assert codes(engine) == "rule_allow"
 
@@ -69,7 +69,7 @@ def test_who_names_no_federation_is_of_the_default_one(engine: PolicyEngine) -> 
     assert codes(engine, federation="f") == "rule_allow"
 
 
-@pytest.mark.parametrize("federation", [7, True, ["g"], {"id": "g"}, 0, False, [], {}])
+@pytest.mark.parametrize("federation", [7, True, ["g"], {"id": "g"}, 0, False, [], {}, "", " f", "f\n"])
 def test_a_federation_that_makes_no_sense_may_be_the_frozen_one(engine: PolicyEngine, federation: Any) -> None:
     engine.freeze([freeze("f")])
     assert codes(engine, federation=federation) == "frozen"
@@ -112,6 +112,16 @@ def test_some_policies_stay_in_force(engine: PolicyEngine) -> None:
     explained = engine.check("network_security", {"protocol": "udp"}, explain=True)
     assert [each.policy_id for each in explained.explanation or ()] == ["dns"]
     assert engine.check("fl_server_control", {}).reason_code == "frozen"
+
+
+def test_a_freeze_never_allows_what_would_be_denied(engine: PolicyEngine) -> None:
+    strict = {"id": "strict", "type": "fl_client_training", "rules": [{"action": "deny", "condition": "size == 'big'"}]}
+    policies = {**DOCUMENT["policies"], "strict": strict}
+    engine.activate(engine.prepare(read_document({**DOCUMENT, "policies": policies}).policy_set, 2))
+    engine.freeze([freeze(policies=("heavy",))])
+    decision = engine.check("fl_client_training", {"size": "big"}, explain=True)
+    assert (decision.allowed, decision.policy_id) == (False, "strict")
+    assert "strict" in {each.policy_id for each in decision.explanation or ()}
 
 
 def test_the_strictest_of_several_decides(engine: PolicyEngine) -> None:

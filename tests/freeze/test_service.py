@@ -186,9 +186,39 @@ def test_unknown_policies_leave_nothing(service: PolicyService) -> None:
 
 
 def test_break_glass(service: PolicyService) -> None:
-    service.emergency.note_break_glass(author="admin key", source="10.0.0.7", action="DELETE /api/v1/policies/web")
-    (event,) = told(service, "BREAK_GLASS_USED")
-    assert (event["source"], event["action"]) == ("10.0.0.7", "DELETE /api/v1/policies/web")
+    def use(action: str, *, is_change: bool, source: str = "10.0.0.7") -> None:
+        service.emergency.note_break_glass(author="admin key", source=source, action=action, is_change=is_change)
+
+    for _ in range(3):
+        use("GET /api/v1/keys", is_change=False)
+    use("DELETE /api/v1/policies/web", is_change=True)
+    use("DELETE /api/v1/policies/dns", is_change=True)
+    use("GET /api/v1/keys", is_change=False, source="10.0.0.8")
+    assert [(event["source"], event["action"]) for event in told(service, "BREAK_GLASS_USED")] == [
+        ("10.0.0.7", "GET /api/v1/keys"),
+        ("10.0.0.7", "DELETE /api/v1/policies/web"),
+        ("10.0.0.7", "DELETE /api/v1/policies/dns"),
+        ("10.0.0.8", "GET /api/v1/keys"),
+    ]
+
+
+def test_selections_of_what_is_frozen_invite_nobody(service: PolicyService) -> None:
+    made = service.emergency.freeze("f", reason="poisoned", author="ann")
+    found = service.select("f", 1, ["a", "b"])
+    assert (found.invited, found.probed) == ([], [])
+    assert set(found.left_out) == {"a", "b"}
+    assert found.left_out["a"] == "federation `f` is frozen: poisoned"
+    assert service.select("g", 1, ["a", "b"]).invited == ["a", "b"]
+    service.emergency.lift(made.freeze_id, author="ann", reason="")
+    assert service.select("f", 1, ["a", "b"]).invited == ["a", "b"]
+
+
+@pytest.mark.parametrize("end", ["9999-12-31T23:59:59-23:00", "2100-01-01T00:00:00Z"])
+def test_a_freeze_for_ever_is_one_without_an_end(service: PolicyService, end: str) -> None:
+    client = create_app(service).test_client()
+    answer = client.post("/api/v1/freeze", json={"scope": "all", "reason": "x", "expires_at": end})
+    assert problem(answer, 400)["errors"][0]["pointer"] == "/expires_at"
+    assert client.get("/api/v1/freeze").get_json() == {"frozen": False, "freezes": []}
 
 
 def test_all_workers_deny_within_a_second(processes: Processes) -> None:

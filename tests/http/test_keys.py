@@ -16,7 +16,7 @@ from tests.service.running import eventually
 from policy_engine.http import issuer as issuer_module
 from policy_engine.http.app import create_app
 from policy_engine.http.issuer import IssuerKeys
-from policy_engine.http.logins import MOST, FailedLogins
+from policy_engine.http.refusals import MOST, Refusals
 from policy_engine.identity.certificate import Certificates
 from policy_engine.identity.principal import Grant
 from policy_engine.service import PolicyService
@@ -111,8 +111,68 @@ def test_changes_are_made_in_the_name_of_the_key(client: FlaskClient, service: P
     headers = {"Authorization": f"Bearer {key}"}
     where = {"REMOTE_ADDR": "10.0.0.7"}
     assert client.post("/api/v1/policies/web/disable", headers=headers, environ_base=where).status_code == 200
-    assert client.get("/api/v1/revisions").get_json()["revisions"][0]["author"] == "bob (10.0.0.7)"
-    assert events(service, "POLICY_DISABLED")[0].details["author"] == "bob (10.0.0.7)"
+    (used,) = [each for each in service.keys.all() if each.name == "bob"]
+    author = f"bob (key {used.key_id}, 10.0.0.7)"
+    assert client.get("/api/v1/revisions").get_json()["revisions"][0]["author"] == author
+    (event,) = events(service, "POLICY_DISABLED")
+    assert event.details["author"] == author
+    assert event.details["after"] == client.get("/api/v1/policies/web").headers["ETag"].strip('"')
+    assert event.details["before"] not in {None, event.details["after"]}
+
+
+def test_a_key_cannot_take_the_name_of_another_credential(client: FlaskClient) -> None:
+    key = made(client, name="admin key (10.0.0.7)", roles=["author"])["key"]
+    client.post("/api/v1/policies/web/disable", headers={"Authorization": f"Bearer {key}"})
+    author = client.get("/api/v1/revisions").get_json()["revisions"][0]["author"]
+    assert author.startswith("admin key (10.0.0.7) (key ")
+
+
+@pytest.mark.parametrize("end", [1e300, 1_800_000_000_000])
+def test_an_end_that_no_calendar_has_is_refused(client: FlaskClient, end: float) -> None:
+    answer = client.post("/api/v1/keys", json={"name": "x", "roles": ["viewer"], "expires_at": end})
+    assert problem(answer, 400)["errors"][0]["pointer"] == "/expires_at"
+
+
+# What is hidden
+
+
+def test_events_about_keys_are_for_those_who_may_read_keys(client: FlaskClient) -> None:
+    viewer, auditor = (made(client, name=role, roles=[role])["key"] for role in ("viewer", "auditor"))
+
+    def asked(key: str | None, path: str) -> Any:
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        return client.get(path, headers=headers, environ_base={"REMOTE_ADDR": "10.0.0.7"})
+
+    def seen(key: str | None) -> set[str]:
+        return {event["event_type"] for event in asked(key, "/events").get_json()["events"]}
+
+    assert "KEY_CREATED" in seen(auditor)
+    for key in (viewer, None):
+        assert "POLICY_LOADED" in seen(key)
+        assert "KEY_CREATED" not in seen(key)
+        problem(asked(key, "/events?event_type=KEY_CREATED"), 403)
+        assert asked(key, "/events?event_type=POLICY_LOADED").get_json()["events"]
+
+
+def test_a_change_that_is_refused_is_told(client: FlaskClient, service: PolicyService) -> None:
+    key = made(client, name="ann", roles=["viewer"])["key"]
+    where = {"REMOTE_ADDR": "10.0.0.7"}
+    headers = {"Authorization": f"Bearer {key}"}
+    problem(client.delete("/api/v1/policies/web", headers=headers, environ_base=where), 403)
+    problem(client.delete("/api/v1/policies/web", environ_base=where), 401)
+    problem(client.get("/api/v1/keys", headers=headers, environ_base=where), 403)
+    nobody, ann = (event.details for event in events(service, "CHANGE_REFUSED"))
+    if ann["author"].startswith("anonymous"):
+        nobody, ann = ann, nobody
+    assert ann["author"].startswith("ann (key ")
+    assert (ann["action"], ann["source"], ann["result"]) == ("DELETE /api/v1/policies/web", "10.0.0.7", "refused")
+    assert "write_policies" in ann["reason"]
+    assert nobody["author"] == "anonymous (10.0.0.7)"
+
+
+@pytest.mark.parametrize("shown", ["", "Bearer", "Bearer  ", "bearer x"])
+def test_what_is_shown_and_is_nothing_is_not_taken_for_nobody(client: FlaskClient, shown: str) -> None:
+    problem(client.get("/api/v1/whoami", headers={"Authorization": shown}), 401)
 
 
 # Logins that fail
@@ -135,13 +195,13 @@ def test_a_login_that_fails_is_told(client: FlaskClient, service: PolicyService)
 
 def test_a_flood_of_them_does_not_fill_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     now, told = [1000.0], []
-    monkeypatch.setattr("policy_engine.http.logins.time.monotonic", lambda: now[0])
-    failed = FailedLogins(lambda _type, details: told.append(details["untold"]))
+    monkeypatch.setattr("policy_engine.http.refusals.time.monotonic", lambda: now[0])
+    failed = Refusals(lambda _type, details: told.append(details["untold"]), "LOGIN_FAILED")
     for _ in range(1000):
-        failed.note("key", "wrong", "10.0.0.7")
+        failed.note("10.0.0.7", "wrong", method="key")
     assert told == [0] * MOST
     now[0] += 61
-    failed.note("key", "wrong", "10.0.0.7")
+    failed.note("10.0.0.7", "wrong", method="key")
     assert told[MOST:] == [1000 - MOST]
 
 
@@ -193,7 +253,7 @@ def test_changes_through_a_proxy_name_who_asked_it(proxied: FlaskClient) -> None
     headers = {**SHOWN, "X-Forwarded-For": "203.0.113.5"}
     assert proxied.post("/api/v1/policies/web/disable", headers=headers, environ_base=PROXY).status_code == 200
     author = proxied.get("/api/v1/revisions").get_json()["revisions"][0]["author"]
-    assert author == "CN=ann (203.0.113.5)"
+    assert author == "CN=ann (certificate, 203.0.113.5)"
 
 
 # Issuers

@@ -71,7 +71,8 @@ def test_keys(processes: Processes, tmp_path: Path) -> None:
         pytest.raises(EngineRefusedError, match="401"),
     ):
         client.check(CHECK["policy_type"], CHECK["context"])
-    types = {event["event_type"] for event in running.get("/events?limit=2000")["events"]}
+    page = running.request("GET", "/events?limit=2000", headers=bearer(admin)).json
+    types = {event["event_type"] for event in page["events"]}
     assert {"ADMIN_KEY_CREATED", "KEY_CREATED", "KEY_REVOKED", "LOGIN_FAILED"} <= types
 
     assert running.stop() == 0
@@ -107,7 +108,7 @@ def test_streams_are_for_those_who_may_read_events(processes: Processes) -> None
 
     assert (status({}), status(bearer("pe_x")), status(bearer(admin))) == (401, 401, 200)
 
-    made = running.request("POST", "/api/v1/keys", {"name": "x", "roles": ["viewer"]}, headers=bearer(admin)).json
+    made = running.request("POST", "/api/v1/keys", {"name": "x", "roles": ["auditor"]}, headers=bearer(admin)).json
     connection = HTTPConnection("127.0.0.1", running.stream_port, timeout=20)
     connection.request("GET", "/api/v1/events/stream?since_event_id=x", headers=bearer(made["key"]))
     response = connection.getresponse()
@@ -190,7 +191,7 @@ def test_tokens_of_a_real_issuer(processes: Processes, tmp_path: Path) -> None:
         me = running.request("GET", "/api/v1/whoami", headers=ann).json
         assert (me["name"], me["method"], me["roles"]) == ("ann", "token", ["author", "checker"])
         assert running.request("POST", "/api/v1/policies/web/disable", headers=ann).status == 200
-        assert running.get("/api/v1/revisions")["revisions"][0]["author"] == "ann (127.0.0.1)"
+        assert running.get("/api/v1/revisions")["revisions"][0]["author"] == "ann (token, 127.0.0.1)"
         assert running.request("GET", "/api/v1/policies", headers=stranger).status == 403
         own = {**CHECK, "context": {**CHECK["context"], "client_id": "site-1"}}
         assert running.request("POST", "/api/v1/check", own, headers=site).status == 200

@@ -149,7 +149,9 @@ def ask(client: FlaskClient, route: str, text: str | None) -> Any:
 
 def state(service: PolicyService) -> Any:
     """Everything that a request may have changed: each change is an event, too."""
-    happened = [event for event in service.events.page().events if event.event_type != "LOGIN_FAILED"]
+    happened = [
+        event for event in service.events.page().events if event.event_type not in {"LOGIN_FAILED", "CHANGE_REFUSED"}
+    ]
     return service.revision, happened, service.keys.all()
 
 

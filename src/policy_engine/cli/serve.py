@@ -119,13 +119,16 @@ def _try_out(settings: Settings) -> None:
         fail(str(error))
 
 
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - where a service that listens everywhere is reached
+
+
 def _print_key(settings: Settings, key: str) -> None:
     """Tell whoever starts the service its first key: here and never again."""
     click.echo("\nThis is the first start. With this key everything may be changed; it is shown this once:\n")
     click.echo(f"    export POLICY_KEY={key}\n")
-    click.echo(
-        f'    curl -H "Authorization: Bearer $POLICY_KEY" http://{settings.host}:{settings.port}/api/v1/whoami\n'
-    )
+    scheme = "https" if settings.tls_certificate else "http"
+    host = _LOOPBACK.get(settings.host, f"[{settings.host}]" if ":" in settings.host else settings.host)
+    click.echo(f'    curl -H "Authorization: Bearer $POLICY_KEY" {scheme}://{host}:{settings.port}/api/v1/whoami\n')
     sys.stdout.flush()
 
 

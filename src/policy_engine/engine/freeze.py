@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -18,6 +19,8 @@ UNNAMED = "default"
 """The federation of a request that names none."""
 
 _FEDERATION = "federation"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+"""What the name of a federation looks like."""
 
 
 class Frozen(NamedTuple):
@@ -70,7 +73,7 @@ class Freezes:
         return found[0] if len(left) == 1 else found[0]._replace(program=None)
 
     def _about(self, federation: Any) -> tuple[Frozen, ...]:
-        if federation.__class__ is not str:
+        if federation.__class__ is not str or not _NAME.fullmatch(federation):
             return self._all
         own = () if federation == EVERYTHING else self._by_scope.get(federation, ())
         return (*self._by_scope.get(EVERYTHING, ()), *own)

@@ -8,16 +8,16 @@ from typing import Any
 
 from policy_engine.activation import Cause
 from policy_engine.http.authentication import Authenticator
-from policy_engine.http.logins import FailedLogins
-from policy_engine.http.permissions import PERMISSIONS, PUBLIC
+from policy_engine.http.permissions import CONFIDENTIAL, PERMISSIONS, PUBLIC
 from policy_engine.http.problem import ProblemError
+from policy_engine.http.refusals import Refusals
 from policy_engine.identity.permission import Permission
 from policy_engine.identity.principal import Principal
+from policy_engine.rate import address_key
 from policy_engine.service import Caller, PolicyService
 
 MAX_REASON = 500
 MAX_DIGITS = 16
-_LOCAL = frozenset({"127.0.0.1", "::1"})
 _KEPT = "policy_engine.principal"
 """Where a request keeps who asks: callers' headers cannot have this name."""
 
@@ -26,7 +26,9 @@ class Access:
     """Tells who asks, and what they may do."""
 
     def __init__(self, service: PolicyService) -> None:
-        self._authenticator = Authenticator(service.settings, service.keys, FailedLogins(service.events.record))
+        record = service.events.record
+        self._authenticator = Authenticator(service.settings, service.keys, Refusals(record, "LOGIN_FAILED"))
+        self._refused = Refusals(record, "CHANGE_REFUSED")
 
     def start(self) -> None:
         """Begin what goes on beside."""
@@ -58,7 +60,7 @@ class Access:
         wanted = environ.get("HTTP_X_DECISION_LOG")
         return Caller(
             source,
-            source in _LOCAL or principal.is_known,
+            self._authenticator.is_here(environ) or principal.is_known,
             wanted is not None and _is_sync(wanted),
             0 if demanded is None else _version(demanded),
             principal.scope,
@@ -89,14 +91,22 @@ class Access:
         if principal.client_id is not None and arguments.get("client_id") != principal.client_id:
             raise ProblemError(HTTPStatus.FORBIDDEN, f"this credential is for client `{principal.client_id}` alone")
 
-    def authorise_stream(self, environ: dict[str, Any]) -> None:
+    def authorise_stream(self, environ: dict[str, Any]) -> frozenset[str]:
         """Let somebody follow events or refuse it, without waiting: other streams would wait too.
+
+        Returns:
+            The types of events that are hidden from this one.
 
         Raises:
             ProblemError, BusyError: As `authorise`.
         """
         environ[_KEPT] = self._authenticator.identify(environ, wait_seconds=0)
         self.require(environ, Permission.READ_EVENTS)
+        return self.hidden_events(environ)
+
+    def hidden_events(self, environ: dict[str, Any]) -> frozenset[str]:
+        """Return the types of events that are hidden from whoever asks."""
+        return frozenset() if self.principal(environ).may(Permission.READ_KEYS) else CONFIDENTIAL
 
     def require(self, environ: dict[str, Any], permission: Permission) -> None:
         """Refuse who may not do something.
@@ -113,15 +123,42 @@ class Access:
         """Return the address that a request comes from."""
         return self._authenticator.source(environ)
 
+    def note_refusal(self, environ: dict[str, Any], action: str, reason: str) -> None:
+        """Tell that somebody wanted to change something who may not; one whose credential is not valid is told already.
+
+        Args:
+            environ: The request.
+            action: What was asked for, such as `DELETE /api/v1/policies/web`.
+            reason: Why not.
+        """
+        known: Principal | None = environ.get(_KEPT)
+        if known is not None:
+            author = self._author(known, environ)
+            self._refused.note(self.source(environ) or "", reason, author=author, action=action)
+
+    def counted_as(self, environ: dict[str, Any]) -> str:
+        """Return under what changes of whoever asks are counted."""
+        principal = self.principal(environ)
+        return f"{principal.method} {principal.key_id or principal.name} {address_key(self.source(environ) or '')}"
+
     def breaks_glass(self, environ: dict[str, Any]) -> bool:
         """Whether somebody uses the admin key of the settings, which is for emergencies."""
         return self.principal(environ).method == "admin_key"
 
     def cause(self, environ: dict[str, Any]) -> Cause:
         """Return who changes something and why; whether that is allowed has been found out before."""
-        principal, source = self.principal(environ), self._authenticator.source(environ)
         reason = _text(environ.get("HTTP_X_CHANGE_REASON", ""))
-        return Cause(author=f"{principal.name} ({source or ''})", reason=reason[:MAX_REASON])
+        return Cause(author=self._author(self.principal(environ), environ), reason=reason[:MAX_REASON])
+
+    def _author(self, principal: Principal, environ: dict[str, Any]) -> str:
+        return f"{principal.name} ({_shown_by(principal)}{self.source(environ) or ''})"
+
+
+def _shown_by(principal: Principal) -> str:
+    """Return what tells somebody from others of the same name."""
+    if principal.key_id is not None:
+        return f"key {principal.key_id}, "
+    return f"{principal.method}, " if principal.method in {"token", "certificate"} else ""
 
 
 def _may_ask(principal: Principal) -> bool:

@@ -28,10 +28,10 @@ from policy_engine.http.health import health
 from policy_engine.http.keys import keys
 from policy_engine.http.limits import WriteLimit
 from policy_engine.http.openapi import describe
-from policy_engine.http.permissions import WRITES
+from policy_engine.http.permissions import PERMISSIONS, SLOW, WRITES
 from policy_engine.http.policies import policies
 from policy_engine.http.privacy import privacy
-from policy_engine.http.problem import JSON, Reply, problem
+from policy_engine.http.problem import JSON, ProblemError, Reply, problem
 from policy_engine.http.revisions import revisions
 from policy_engine.http.slots import Slots
 from policy_engine.http.trust import trust
@@ -122,7 +122,7 @@ def create_app(service: PolicyService, access: Access | None = None) -> Flask:
     app.add_url_rule("/", "index", _index)
     app.add_url_rule("/openapi.json", "openapi", _openapi)
     app.before_request(_authorise)
-    Slots(service.settings.threads, WRITES - AT_ONCE).attach(app)
+    Slots(service.settings.threads, (WRITES - AT_ONCE) | SLOW).attach(app)
     app.after_request(_label)
     app.register_error_handler(Exception, _to_problem)
     behind = cast("Application", app.wsgi_app)
@@ -175,16 +175,22 @@ def _openapi() -> Response:
 
 def _authorise() -> None:
     access = current_access()
-    access.authorise(request.endpoint, request.environ, request.view_args or {})
-    if request.endpoint not in WRITES:
-        return
-    if access.breaks_glass(request.environ):
+    is_write = request.endpoint in WRITES
+    try:
+        access.authorise(request.endpoint, request.environ, request.view_args or {})
+    except ProblemError as error:
+        if is_write:
+            access.note_refusal(request.environ, f"{request.method} {request.path}", error.detail)
+        raise
+    if request.endpoint in PERMISSIONS and access.breaks_glass(request.environ):
         asked = access.cause(request.environ)
         source, action = access.source(request.environ) or "", f"{request.method} {request.path}"
-        current_service().emergency.note_break_glass(author=asked.author, source=source, action=action)
-    if request.endpoint not in AT_ONCE:
+        current_service().emergency.note_break_glass(
+            author=asked.author, source=source, action=action, is_change=is_write
+        )
+    if is_write and request.endpoint not in AT_ONCE:
         writes: WriteLimit = current_app.extensions["policy_writes"]
-        writes.count(access.cause(request.environ).author)
+        writes.count(access.counted_as(request.environ))
 
 
 _PAGE_HEADERS = (

@@ -12,8 +12,8 @@ from typing import Any, NoReturn
 
 from policy_engine.config import Settings
 from policy_engine.http.issuer import IssuerKeys
-from policy_engine.http.logins import FailedLogins
 from policy_engine.http.problem import ProblemError
+from policy_engine.http.refusals import Refusals
 from policy_engine.identity.certificate import CertificateError, read_certificate
 from policy_engine.identity.key import prefix_of
 from policy_engine.identity.network import Networks, forwarded_for, is_foreign_page
@@ -26,17 +26,26 @@ from policy_engine.rate import address_key, rate_limit
 _PROXY_HEADERS = frozenset({"HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP", "HTTP_VIA"})
 """What a proxy adds; without a look at it, everybody behind one on a trusted network would be of that network."""
 
+UNKNOWN_SOURCE = "unknown"
+"""The address of whoever asked a proxy of ours that does not say."""
+
+_LOCAL = frozenset({"127.0.0.1", "::1"})
 _MAX_TOKENS = 10_000
 _WAIT_SECONDS = 0.2
 """How long a request waits for keys of the issuer."""
 
 
 def credential(environ: Mapping[str, Any]) -> str | None:
-    """Return the key or token that a request shows, None when it shows none."""
+    """Return the key or token that a request shows, None when it shows none.
+
+    A bearer without anything is an empty one, which is never valid, and so is a header of which the server has left
+    nothing because it is not text. Other ways of showing something, such as passwords for a proxy in front, are passed
+    over.
+    """
     header: str | None = environ.get("HTTP_AUTHORIZATION")
     if header is not None:
         scheme, _, credentials = header.partition(" ")
-        if scheme.lower() == "bearer":
+        if not scheme or scheme.lower() == "bearer":
             return credentials.strip()
     key: str | None = environ.get("HTTP_X_API_KEY")
     return key
@@ -45,13 +54,13 @@ def credential(environ: Mapping[str, Any]) -> str | None:
 class Authenticator:
     """Finds out who asks. A credential that is not valid is refused, never taken for none."""
 
-    def __init__(self, settings: Settings, keys: Keyring, failed: FailedLogins) -> None:
+    def __init__(self, settings: Settings, keys: Keyring, failed: Refusals) -> None:
         self._keys = keys
         self._failed = failed
         self._admin_key = settings.admin_key.encode()
         self._proxies = Networks(settings.trusted_proxies)
         self._networks = Networks(settings.trusted_networks)
-        self._hosts = frozenset(settings.trusted_hosts)
+        self._hosts = frozenset(host.lower() for host in settings.trusted_hosts)
         self._certificates = settings.certificates
         self._oidc = settings.oidc
         self._issuer = None if settings.oidc is None else IssuerKeys(settings.oidc.issuer)
@@ -72,8 +81,13 @@ class Authenticator:
         """Return the address that a request comes from: the one that asked our proxy, where there is one."""
         address: str | None = environ.get("REMOTE_ADDR")
         if self._proxies and address in self._proxies:
-            return forwarded_for(environ.get("HTTP_X_FORWARDED_FOR", ""), self._proxies) or address
+            return forwarded_for(environ.get("HTTP_X_FORWARDED_FOR", ""), self._proxies) or UNKNOWN_SOURCE
         return address
+
+    def is_here(self, environ: Mapping[str, Any]) -> bool:
+        """Whether a request comes from this machine itself, and not through a proxy on it."""
+        address = environ.get("REMOTE_ADDR")
+        return address in _LOCAL and address not in self._proxies and _PROXY_HEADERS.isdisjoint(environ)
 
     def identify(self, environ: Mapping[str, Any], *, wait_seconds: float = _WAIT_SECONDS) -> Principal:
         """Return who asks.
@@ -84,7 +98,7 @@ class Authenticator:
 
         Raises:
             ProblemError: 401: the credential is not valid; 503: that cannot be found out now.
-            RateLimitedError: Too many from this address were not valid: none that was never valid is looked at.
+            RateLimitedError: Too many from this address were not valid.
             BusyError: That cannot be found out now.
         """
         text = credential(environ)
@@ -116,8 +130,6 @@ class Authenticator:
         return self._nobody
 
     def _credential(self, text: str, environ: Mapping[str, Any], wait_seconds: float) -> Principal:
-        if self._limit is not None and self._limit.counted and not self._is_known(text):
-            self._limit.check(address_key(self.source(environ) or ""))
         if self._admin_key and compare_digest(text.encode(), self._admin_key):
             return self._admin
         if self._oidc is not None and self._issuer is not None and looks_like_token(text):
@@ -125,15 +137,19 @@ class Authenticator:
                 return self._token(text, self._oidc, self._issuer, wait_seconds)
             except TokenError as error:
                 self._refuse("token", str(error), environ)
-        found = self._keys.identify(text)
+        found = self._keys.identify(text, lambda: self._check_limit(environ))
         if found is None:
             self._refuse("key", "the key is not valid", environ, prefix=prefix_of(text))
         return found
 
-    def _is_known(self, text: str) -> bool:
-        """Whether a credential was found valid before: it is looked at however many others are not valid."""
-        digest = sha256(text.encode()).digest()
-        return digest in self._tokens or self._keys.has_verified(digest)
+    def _check_limit(self, environ: Mapping[str, Any]) -> None:
+        """Refuse to verify what costs much, once too many from an address were not valid.
+
+        Raises:
+            RateLimitedError: It was too many.
+        """
+        if self._limit is not None:
+            self._limit.check(address_key(self.source(environ) or ""))
 
     def _token(self, text: str, oidc: Oidc, issuer: IssuerKeys, wait_seconds: float) -> Principal:
         """Return who shows a token; one that was verified with the keys that the issuer has now is not verified again.
@@ -167,9 +183,9 @@ class Authenticator:
 
     def _refuse(self, method: str, reason: str, environ: Mapping[str, Any], **more: str | None) -> NoReturn:
         source = self.source(environ) or ""
+        self._failed.note(source, reason, method=method, **more)
         if self._limit is not None:
             self._limit.take(address_key(source))
-        self._failed.note(method, reason, source, **more)
         raise ProblemError(HTTPStatus.UNAUTHORIZED, reason)
 
 

@@ -13,10 +13,14 @@ from policy_engine.activation import Cause
 from policy_engine.http.access import MAX_DIGITS, Access
 from policy_engine.http.front import read_body
 from policy_engine.http.problem import JSON, ProblemError
+from policy_engine.identity.permission import Permission
 from policy_engine.language import json_text
 from policy_engine.model.diagnostic import Diagnostic
 from policy_engine.model.errors import InvalidPolicyError
 from policy_engine.service import PolicyService
+
+MAX_VALIDATION_BYTES = 256 * 1024
+"""How much of policies or functions those may have validated who may not write any."""
 
 
 def service() -> PolicyService:
@@ -34,6 +38,13 @@ def access() -> Access:
 def cause() -> Cause:
     """Return who asks for a change, and why."""
     return access().cause(request.environ)
+
+
+def validation_limit() -> int:
+    """Return how large a body may be that is only to be validated: that takes time, and strangers may ask for it."""
+    most = service().settings.max_body_bytes
+    is_author = access().principal(request.environ).may(Permission.WRITE_POLICIES)
+    return most if is_author else min(most, MAX_VALIDATION_BYTES)
 
 
 def whole_number(name: str, *, default: int, least: int = 1, most: int) -> int:
@@ -59,15 +70,18 @@ def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | No
     return Response(msgspec.json.encode(value), status, headers, content_type=JSON)
 
 
-def json_body() -> dict[str, Any]:
+def json_body(limit: int | None = None) -> dict[str, Any]:
     """Return the JSON object that the request brings.
+
+    Args:
+        limit: How many bytes it may have; `max_body_bytes` by default.
 
     Raises:
         ProblemError: It brings something else.
     """
     if request.mimetype != JSON:
         raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"send the body as `Content-Type: {JSON}`")
-    content = read_body(request.environ, service().settings.max_body_bytes)
+    content = read_body(request.environ, limit or service().settings.max_body_bytes)
     try:
         value = json_text.parse(content)
     except InvalidPolicyError as error:

@@ -9,7 +9,7 @@ from typing import Any
 from policy_engine.http.front import REQUEST_ID, Application, Environ, StartResponse
 
 _MAX_AGE_SECONDS = 600
-_METHODS = "GET, HEAD, POST, PUT, DELETE"
+_METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
 _REQUEST_HEADERS = (
     *("Accept", "Authorization", "Content-Type", "If-Match", "If-None-Match", "Last-Event-ID", "X-API-Key"),
     *("X-Change-Reason", "X-Decision-Log", "X-Min-Policy-Version", REQUEST_ID),

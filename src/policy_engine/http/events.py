@@ -8,9 +8,9 @@ from urllib.parse import urlsplit, urlunsplit
 from flask import Blueprint, Response, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from policy_engine.http.bodies import json_response, service, whole_number
+from policy_engine.http.bodies import access, json_response, service, whole_number
 from policy_engine.http.cloudevents import BATCH_JSON, accepts_batch, encode_batch, page_headers
-from policy_engine.http.event_types import read_event_types
+from policy_engine.http.event_types import read_event_types, visible
 from policy_engine.http.problem import ProblemError
 from policy_engine.http.stream import STREAM_PATH
 from policy_engine.store.events import MAX_PAGE
@@ -25,7 +25,7 @@ def list_events() -> Response:
     page = service().events.page(
         since_event_id=request.args.get("since_event_id") or None,
         limit=whole_number("limit", default=MAX_PAGE, most=MAX_PAGE),
-        event_types=read_event_types(types),
+        event_types=visible(read_event_types(types), access().hidden_events(request.environ)),
     )
     if not accepts_batch(request.headers.get("Accept", "")):
         return json_response(page)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ from flask import Blueprint, Response, request
 from policy_engine.http.bodies import cause, json_response, service
 from policy_engine.http.front import read_body
 from policy_engine.http.problem import JSON, ProblemError, decoding_problem
+from policy_engine.model.diagnostic import Diagnostic
 from policy_engine.model.freeze import Freeze
 from policy_engine.trust.observation import FederationName
 
@@ -63,6 +65,9 @@ def set_freeze() -> Response:
         asked = _decode(read_body(request.environ, service().settings.max_body_bytes))
     except msgspec.DecodeError as error:
         raise decoding_problem(error) from None
+    if asked.expires is not None and asked.expires > time.time() + _MAX_TTL_SECONDS + 1:
+        place = Diagnostic(pointer="/expires_at", detail="it is more than a year from now: leave it out, and lift it")
+        raise ProblemError(HTTPStatus.BAD_REQUEST, str(place), [place])
     made = service().emergency.freeze(
         asked.scope, reason=asked.reason, author=cause().author, expires=asked.expires, policies=asked.policies
     )

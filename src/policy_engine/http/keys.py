@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
 
@@ -131,6 +132,9 @@ def _body(kind: type[T]) -> T:
         raise decoding_problem(error) from None
 
 
+_LATEST = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
+
+
 def _check(name: str, roles: tuple[str, ...], client_id: str | None, expires_at: float | None) -> None:
     for number, role in enumerate(roles):
         if role not in ROLES:
@@ -144,6 +148,8 @@ def _check(name: str, roles: tuple[str, ...], client_id: str | None, expires_at:
         raise _wrong("/client_id", "it has to have printable characters alone")
     if expires_at is not None and expires_at <= time.time():
         raise _wrong("/expires_at", "it is not in the future")
+    if expires_at is not None and expires_at > _LATEST:
+        raise _wrong("/expires_at", "it is after the year 9999; are these milliseconds?")
 
 
 def _wrong(pointer: str, detail: str, hint: str = "") -> ProblemError:

@@ -77,5 +77,16 @@ PERMISSIONS: Mapping[str, P | None] = {
 }
 """Endpoint -> what it needs; None where any caller will do who shows no credential or a valid one."""
 
+SLOW = frozenset({"policies.validate_policy", "functions.validate_function"})
+"""Endpoints that change nothing, and take time that others wait for."""
+
 WRITES = frozenset(endpoint for endpoint, permission in PERMISSIONS.items() if permission in CHANGING)
 """The endpoints that change something."""
+
+CONFIDENTIAL = frozenset(
+    {
+        *("ADMIN_KEY_CREATED", "KEY_CREATED", "KEY_CHANGED", "KEY_REVOKED"),
+        *("LOGIN_FAILED", "CHANGE_REFUSED", "BREAK_GLASS_USED"),
+    }
+)
+"""The types that tell of keys and of who tried what: for those who may read keys."""

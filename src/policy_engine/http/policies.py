@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Blueprint, Response, request, url_for
 
-from policy_engine.http.bodies import cause, json_body, json_response, service
+from policy_engine.http.bodies import cause, json_body, json_response, service, validation_limit
 from policy_engine.http.conditional import conditional, expected
 from policy_engine.http.problem import ProblemError
 from policy_engine.language.report import report_on
@@ -96,7 +96,7 @@ def disable_policy(policy_id: str) -> Response:
 @policies.post("/api/v1/policies/validate")
 def validate_policy() -> Response:
     """Validate a policy, or a whole policy file, and change nothing; `errors` has pointers, `issues` plain text."""
-    body = json_body()
+    body = json_body(validation_limit())
     candidate = body["policy_data"] if isinstance(body.get("policy_data"), dict) else _unwrapped(body)
     report = report_on(lambda: service().administration.read(candidate))
     return json_response(

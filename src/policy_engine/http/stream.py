@@ -21,7 +21,7 @@ import h11
 
 from policy_engine.http.authentication import credential
 from policy_engine.http.cors import VARY, allowed
-from policy_engine.http.event_types import read_event_types
+from policy_engine.http.event_types import read_event_types, visible
 from policy_engine.http.feed import KEEP_ALIVE_SECONDS, Feed, Frame
 from policy_engine.http.front import CHALLENGE, PLAIN, REQUEST_ID, RETRY, guarded, request_id
 from policy_engine.http.problem import ProblemError, Reply, problem
@@ -47,7 +47,7 @@ _SEND_BUFFER_BYTES = 64 * 1024
 _END_SECONDS = 1.0
 
 Headers = list[tuple[str, str]]
-Authorise = Callable[[dict[str, Any]], None]
+Authorise = Callable[[dict[str, Any]], frozenset[str]]
 
 
 class EventStream:
@@ -59,7 +59,7 @@ class EventStream:
         host: str,
         port: int,
         *,
-        authorise: Authorise = lambda _environ: None,
+        authorise: Authorise = lambda _environ: frozenset(),
         authorise_seconds: float = AUTHORISE_SECONDS,
         max_subscribers: int = MAX_SUBSCRIBERS,
         keep_alive_seconds: float = KEEP_ALIVE_SECONDS,
@@ -73,7 +73,8 @@ class EventStream:
             events: What is served.
             host: The address to listen on.
             port: The port, which other processes may listen on too; 0 for any that is free.
-            authorise: Called with each request as WSGI would show it; raises ProblemError for who may not follow.
+            authorise: Called with each request as WSGI would show it; returns the types of events that are hidden from
+                whoever asks, and raises ProblemError for who may not follow.
             authorise_seconds: How often that is asked again of those who showed a credential.
             max_subscribers: How many streams there may be at a time.
             keep_alive_seconds: How often each gets a comment.
@@ -282,9 +283,9 @@ class Connection(asyncio.Protocol):
         if asked.method != "GET":
             raise ProblemError(HTTPStatus.METHOD_NOT_ALLOWED, "this path does not take this method")
         environ = asked.environ(self._transport.get_extra_info("peername"))
-        self._stream.authorise(dict(environ))
+        hidden = self._stream.authorise(dict(environ))
         self.shown = environ if credential(environ) is not None else None
-        types = read_event_types([*asked.query.get("event_type", ()), *asked.query.get("type", ())])
+        types = visible(read_event_types([*asked.query.get("event_type", ()), *asked.query.get("type", ())]), hidden)
         if len(self._stream.feed) >= self._stream.max_subscribers:
             raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "as many streams as there may be are open")
         since = asked.headers.get("last-event-id") or asked.query.get("since_event_id", [""])[0]

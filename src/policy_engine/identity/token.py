@@ -126,7 +126,7 @@ def read_token(text: str, keys: KeySet, oidc: Oidc, now: float) -> Principal:
         raise TokenError("the token is signed with an unknown key", may_be_newer=True) from error
     except BadSignatureError as error:  # not every issuer names its keys
         raise TokenError(_reason(error), may_be_newer=True) from error
-    except (JoseError, ValueError, TypeError, RecursionError) as error:
+    except (JoseError, ValueError, TypeError, RecursionError, OverflowError) as error:
         raise TokenError(_reason(error)) from error
     return _principal(claims, oidc)
 
@@ -151,7 +151,11 @@ def _principal(claims: Mapping[str, Any], oidc: Oidc) -> Principal:
         if not isinstance(found, str) or not found:
             raise TokenError(f"the token has the role `{CLIENT}` and no claim `{oidc.client_id_claim}`")
         client_id = found
-    return Principal.of(str(claims["sub"]), roles, "token", client_id=client_id, expires_at=float(claims["exp"]))
+    try:
+        ends = float(claims["exp"])
+    except OverflowError as error:
+        raise TokenError("the claim `exp` of the token is not accepted") from error
+    return Principal.of(str(claims["sub"]), roles, "token", client_id=client_id, expires_at=ends)
 
 
 def _claim(claims: Mapping[str, Any], path: str) -> Any:

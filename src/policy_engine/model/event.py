@@ -66,6 +66,7 @@ EVENT_TYPES: dict[str, str] = {
     "KEY_CREATED": "somebody made an API key",
     "KEY_CHANGED": "somebody changed the name, the roles or the end of an API key",
     "KEY_REVOKED": "somebody revoked an API key",
+    "CHANGE_REFUSED": "somebody wanted to change something who may not; told as failed logins are",
     "LOGIN_FAILED": "somebody showed a credential that is not valid; when there are many, some are only counted",
     "AUDIT_KEY_ROTATED": "checkpoints are signed with another key from now on",
     "RELOAD_FAILED": "a changed policy file was refused; the last good program stays",

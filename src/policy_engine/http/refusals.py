@@ -1,4 +1,4 @@
-"""Logins that failed: told as events, a few of them, however many there are."""
+"""Refusals, told as events: the first ones in a minute, and how many more there were, however many there are."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ WINDOW_SECONDS = 60.0
 """So many are told one by one in so long; of the rest only how many there were, with the next one that is told."""
 
 
-class FailedLogins:
-    """Tells of credentials that are not valid."""
+class Refusals:
+    """Tells of what was refused."""
 
-    def __init__(self, record: Callable[[str, dict[str, Any]], object]) -> None:
+    def __init__(self, record: Callable[[str, dict[str, Any]], object], event_type: str) -> None:
         """Prepare.
 
         Args:
             record: Takes the type of an event and its details.
+            event_type: The type of these events.
         """
         self._record = record
+        self._event_type = event_type
         self._until = 0.0
         self._told = 0
         self._untold = 0
         self._lock = Lock()
 
-    def note(self, method: str, reason: str, source: str, **more: str | None) -> None:
+    def note(self, source: str, reason: str, **more: str | None) -> None:
         """Tell of one, or count it.
 
         Args:
-            method: What was shown: a key, a token or a certificate.
-            reason: Why it is not valid; nothing that was shown.
-            source: The address.
+            source: The address it came from.
+            reason: Why it was refused; nothing that was shown.
             more: What else is known, such as the prefix of a key.
         """
         with self._lock:
@@ -49,8 +50,6 @@ class FailedLogins:
             self._told += 1
             untold, self._untold = self._untold, 0
         known = {name: value for name, value in more.items() if value is not None}
-        self._record(
-            "LOGIN_FAILED",
-            {"source": source, "method": method, "reason": reason, **known, "result": "refused", "untold": untold},
-        )
-        log.warning("login_failed: %s from %s: %s", method, source, reason)
+        details = {"source": source, "reason": reason, **known, "result": "refused", "untold": untold}
+        self._record(self._event_type, details)
+        log.warning("%s: from %s: %s", self._event_type.lower(), source, reason)
