@@ -55,7 +55,7 @@ _SETTINGS = ("docs/settings.md", "docs/operations.md", "docs/security.md")
 
 def test_example_settings_are_accepted(tmp_path: Path) -> None:
     key = tmp_path / "key"
-    key.write_text("secret")
+    key.write_text("a key of sixteen letters and more")
     shown = [json.loads(block.text) for block in blocks("json", pages=_SETTINGS)]
     assert len(shown) == 5
     for settings in shown:
