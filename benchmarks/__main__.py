@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from benchmarks import calling, conditions, decisions, remembering, serving, streaming, trusting
+from benchmarks import calling, conditions, decisions, identifying, remembering, serving, streaming, trusting
 from benchmarks.report import Report
 
 SUITES = {
@@ -26,6 +26,7 @@ SUITES = {
     "stream": streaming.run,
     "trust": trusting.run,
     "function": calling.run,
+    "identity": identifying.run,
 }
 BUSY = 0.5
 
