@@ -19,6 +19,7 @@ from tests.service.states import NEW, Document, allows, codes, in_force, numbers
 from policy_engine.activation import Cause
 from policy_engine.language.document import LANGUAGE_VERSION
 from policy_engine.model.errors import BusyError, StateError, UnknownRevisionError
+from policy_engine.pap import entity_tag
 from policy_engine.service import PolicyService
 from policy_engine.store.revisions import POLICY, Documents, Revision, make_parts
 
@@ -53,6 +54,7 @@ CHANGES: dict[str, tuple[Callable[[PolicyService], object], str, str]] = {
 def test_a_change_is_a_revision(service: PolicyService, about: str) -> None:
     change, name, action = CHANGES[about]
     began = time.time()
+    present = service.policies.get(name)
     change(service)
     first, revision = revisions(service)
     assert (first.number, revision.number, revision.parent) == (2, 3, 2)
@@ -65,7 +67,9 @@ def test_a_change_is_a_revision(service: PolicyService, about: str) -> None:
     assert bool(part.sha256) is (action != "deleted")
     assert stored(service) == in_force(service)
     event = service.events.page().events[-1]
-    assert event.details == {"policy_id": name, "policy_version": 3, "author": "me", "reason": "because"}
+    after = service.policies.get(name)
+    tags = {"before": present and entity_tag(present), "after": after and entity_tag(after)}
+    assert event.details == {"policy_id": name, "policy_version": 3, "author": "me", "reason": "because", **tags}
 
 
 def test_the_digest_is_that_of_what_is_stored(services: Services, policy_file: Path, document: Document) -> None:
