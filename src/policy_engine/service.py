@@ -200,6 +200,7 @@ class PolicyService:
             self.administration,
             name=settings.bundle_name,
             source=_bundle_source(settings),
+            requires_signatures=settings.require_signatures,
         )
         self._load_first()
         self.emergency = Emergency(self.store, self.engine, self.troubles)
@@ -221,6 +222,7 @@ class PolicyService:
                 _patiently(self.bundles.first)
             else:
                 self._activation.load()
+                _patiently(self.bundles.watch)
             self.events.record("ENGINE_START", {"policy_version": self.revision.version})
             return
         file = self._file or FileImport(
@@ -428,7 +430,7 @@ class PolicyService:
         looks = [self.store.writer.notice_erasures, self._activation.catch_up, self.emergency.follow]
         if time.monotonic() >= self._next_refresh:
             self._next_refresh = time.monotonic() + _REFRESH_SECONDS
-            looks += [self.reputation.refresh, self.privacy.refresh, self.keys.refresh]
+            looks += [self.reputation.refresh, self.privacy.refresh, self.keys.refresh, self.bundles.watch]
         for look in looks:
             try:
                 look()
