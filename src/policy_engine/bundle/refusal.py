@@ -22,7 +22,7 @@ REFUSALS: dict[str, str] = {
     "replayed": "it is not newer than the bundle that was accepted last",
     "invalid_policies": "the policies in it cannot be used",
     "wrong_digest": "the policies in it do not have the digest that the manifest names",
-    "invalid_functions": "its policy functions cannot be used",
+    "invalid_functions": "its policy functions cannot be used, or policies name some that it does not hold",
 }
 """Every code and what it means."""
 
