@@ -11,14 +11,13 @@ from typing import Any
 
 import msgspec
 
-from policy_engine.activation import Activation, Cause, documents_of, read_stored_functions
+from policy_engine.activation import Activation, Cause, documents_of, policy_set_of
 from policy_engine.bundle.archive import unpack
 from policy_engine.bundle.contents import Contents, read_signed
 from policy_engine.bundle.refusal import BundleError
 from policy_engine.bundle.verify import Last, Trust, Verified, verify
 from policy_engine.bundle_source import BundleSource
 from policy_engine.language.canonical import digest, fingerprint
-from policy_engine.language.document import read_document
 from policy_engine.model.errors import (
     BundleUnavailableError,
     BusyError,
@@ -247,8 +246,7 @@ class BundleImport:
             return None
         try:
             _, documents = self._activation.revisions.documents(known.policy_version)
-            read = read_document({"policies": documents.policies, "types": documents.types}).policy_set
-            policy_set = msgspec.structs.replace(read, functions=read_stored_functions(documents))
+            policy_set = policy_set_of(documents)
         except (InvalidPolicyError, UnknownRevisionError, TypeError, ValueError):
             return None
         return policy_set if digest(policy_set) == known.policies_digest else None

@@ -228,7 +228,8 @@ class PolicyService:
         file = self._file or FileImport(
             self.settings.policy_path, self._activation, self.events.record, wins=False, writes_back=False
         )
-        is_first = self.store.revisions.head() is None and _patiently(file.first_import)
+        beside = self._functions.first() if self._functions is not None else None
+        is_first = self.store.revisions.head() is None and _patiently(lambda: file.first_import(beside))
         if not is_first:
             file.resume()
             if self._file is not None:
