@@ -40,9 +40,14 @@ class BundleError(PolicyEngineError, ValueError):
     """
 
     def __init__(self, code: str, detail: str, errors: Sequence[Diagnostic] = ()) -> None:
-        if len(detail) > MAX_DETAIL:  # it may quote what nobody has signed
-            detail = f"{detail[:MAX_DETAIL]}..."
+        detail = _shown(detail)
         super().__init__(f"the bundle is refused ({code}): {detail}")
         self.code = code
         self.detail = detail
         self.errors = tuple(errors)
+
+
+def _shown(detail: str) -> str:
+    """Return a text that may quote what nobody has signed, bounded, and without what would command a terminal."""
+    bounded = f"{detail[:MAX_DETAIL]}..." if len(detail) > MAX_DETAIL else detail
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in bounded)
