@@ -35,6 +35,9 @@ log = logging.getLogger(__name__)
 
 PULLED = Cause(author="bundle source", source="bundle")
 REQUIRED = Cause(author="require_signatures", source="bundle")
+_UNTIL_LATER = frozenset({"expired"})
+"""Refusals of a bundle that may be good at another time, as when the clock here was wrong: it is looked at again."""
+
 _TRIES = 25
 _LONGEST_PAUSE = 8
 """How many looks are left out, at most, at a place where there is nothing to be had."""
@@ -331,12 +334,14 @@ class BundleImport:
         self._pause, self._failed, self.last_pull = 0, None, self._clock()
         self._activation.troubles.clear("bundle_unavailable")
         if content is not None:
-            self._take_pulled(content, source.place)
+            self._take_pulled(content, source)
 
-    def _take_pulled(self, content: bytes, place: str) -> None:
+    def _take_pulled(self, content: bytes, source: BundleSource) -> None:
         try:
-            self.take(content, cause=PULLED, place=place)
+            self.take(content, cause=PULLED, place=source.place)
         except BundleError as error:
+            if error.code in _UNTIL_LATER:
+                source.forget()
             self._refuse(error)
         else:
             self._refused = None

@@ -413,6 +413,25 @@ def test_without_a_source_a_bundle_that_expires_is_told_too(place: Place) -> Non
     eventually(lambda: codes(service) == ["bundle_expired"], "a running service finds out")
 
 
+@pytest.mark.parametrize("kind", ["file", "url"])
+def test_a_bundle_that_expired_by_a_wrong_clock_is_tried_again(place: Place, kind: str) -> None:
+    newer = made(2, 443)
+    with serving(made()) as served:
+        source = str(place.file) if kind == "file" else f"http://127.0.0.1:{served.port}/b"
+        service = place.service(bundle_source=source)
+        place.file.write_bytes(newer)
+        served.content, served.tag = newer, '"2"'
+        right = service.bundles._clock
+        service.bundles._clock = lambda: datetime.now(UTC) + 31 * DAY
+        for _ in range(2):
+            service.bundles.look()
+        assert [event["code"] for event in told(service, "BUNDLE_REFUSED")] == ["expired"]
+        service.bundles._clock = right
+        service.bundles.look()
+        assert allows(service, 443)
+        assert not codes(service)
+
+
 def test_an_import_is_refused_where_signatures_are_required(place: Place) -> None:
     service = place.service()
     before = service.revision
@@ -577,6 +596,14 @@ def test_settings_that_do_not_go_together(values: dict[str, Any], setting: str) 
     with pytest.raises(SettingsError) as caught:
         load_settings({}, values)
     assert caught.value.setting == setting
+
+
+@pytest.mark.parametrize("values", [{"bundle_source": "b"}, {"require_signatures": True}])
+def test_a_directory_of_functions_that_is_not_read_is_told(values: dict[str, Any]) -> None:
+    given = {"bundle_keys": "a.pem", "policy_functions_dir": "functions"}
+    (warning,) = load_settings({}, {**given, **values}).warnings
+    assert "`policy_functions_dir` is not read" in warning
+    assert load_settings({}, given).warnings == ()
 
 
 def test_settings_that_go_together() -> None:
