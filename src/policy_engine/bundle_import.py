@@ -96,6 +96,7 @@ class BundleImport:
         self._clock = clock
         self._pause = 0
         self._left_out = 0
+        self._compared: tuple[tuple[str, int, int], bool] = (("", 0, 0), False)
         self.last_pull: datetime | None = None
         self._failed: LastError | None = None
         self._refused: LastError | None = None
@@ -204,6 +205,24 @@ class BundleImport:
 
     # What is in force instead of it
 
+    def holds(self, known: Accepted) -> bool:
+        """Whether what is in force is what a bundle that was accepted holds, numbers written alike too.
+
+        Raises:
+            StoreUnavailableError: The database is away.
+        """
+        present = self._activation.revision
+        if known.policies_digest != present.digest:
+            return False
+        if known.policy_version == present.version:
+            return True
+        compared = (known.digest, known.policy_version, present.version)
+        if self._compared[0] != compared:
+            policy_set = self._stored(known)
+            is_same = policy_set is None or fingerprint(policy_set) == fingerprint(present.program.policy_set)
+            self._compared = (compared, is_same)
+        return self._compared[1]
+
     def watch(self) -> None:
         """Note whether the bundle that was accepted last is in force, and still good.
 
@@ -216,7 +235,7 @@ class BundleImport:
         if known is None:
             return
         self._activation.catch_up()
-        is_in_force = known.policies_digest == self._activation.revision.digest
+        is_in_force = self.holds(known)
         if is_in_force or self._source is not None or self._requires_signatures:
             self._watch_expiry(known)
         else:  # it was one change among others, and others came after it

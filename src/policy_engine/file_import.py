@@ -71,11 +71,11 @@ class FileImport:
     def _troubles(self) -> Troubles:
         return self._activation.troubles
 
-    def first_import(self, beside: FirstFunctions | None = None) -> bool:
+    def first_import(self, beside: Callable[[], FirstFunctions | None] | None = None) -> bool:
         """Take over the file into an empty store; return whether the store was still empty.
 
         Args:
-            beside: The functions of their directory, which the first revision holds too; None for none.
+            beside: Reads the functions of their directory, which the first revision holds too; None for none.
 
         Raises:
             InvalidPolicyError, OSError: The file cannot be used.
@@ -85,7 +85,7 @@ class FileImport:
         number = _file_version(document) + 1
         first = [("ENGINE_START", {"policy_version": number})]
         try:
-            self._take_over(document, fingerprint(document.policy_set), first, beside)
+            self._take_over(document, fingerprint(document.policy_set), first, beside() if beside else None)
         except ConflictError:  # another process was quicker
             return False
         return True

@@ -223,12 +223,14 @@ class PolicyService:
             else:
                 self._activation.load()
                 _patiently(self.bundles.watch)
+                if "bundle_not_in_force" in self.troubles:
+                    self.bundles.look()  # before anything is decided by other policies
             self.events.record("ENGINE_START", {"policy_version": self.revision.version})
             return
         file = self._file or FileImport(
             self.settings.policy_path, self._activation, self.events.record, wins=False, writes_back=False
         )
-        beside = self._functions.first() if self._functions is not None else None
+        beside = self._functions.first if self._functions is not None else None
         is_first = self.store.revisions.head() is None and _patiently(lambda: file.first_import(beside))
         if not is_first:
             file.resume()

@@ -345,6 +345,19 @@ def test_what_a_restore_took_away_can_be_handed_in_again(place: Place) -> None:
     assert codes(service) == ["bundle_expired"]
 
 
+def test_what_a_restore_took_away_is_pulled_again_before_anything_is_decided(place: Place) -> None:
+    service = place.service()
+    backup = place.directory / "backup.db"
+    back_up(service.store.database, backup, lambda _done, _total: None)
+    place.file.write_bytes(made(2, 443))
+    service.bundles.look()
+    place.stop()
+    put_back(service, backup)
+    service = place.service()
+    assert allows(service, 443)
+    assert not codes(service)
+
+
 def test_what_the_api_changed_stays_and_is_told_until_the_bundle_is_handed_in(place: Place) -> None:
     service = place.service()
     service.administration.delete("web", cause=BY)
@@ -383,6 +396,21 @@ def test_where_signatures_come_to_be_required_the_bundle_comes_back_by_itself(pl
     assert not codes(service)
     revision = service.store.revisions.get(service.revision.version)
     assert (revision.author, revision.source) == ("require_signatures", "bundle")
+
+
+def test_numbers_that_are_written_otherwise_are_not_what_was_signed(place: Place) -> None:
+    files = {"policies.json": policies(metadata={"x": 1})}
+    place.file.write_bytes(pack(bundle(ANN, files=files, now=datetime.now(UTC))))
+    service = place.service()
+    service.administration.merge("web", {"metadata": {"x": 1.0}}, cause=BY)
+    active = service.bundles.active()
+    assert active is not None
+    assert active.policies_digest == service.revision.digest
+    service.bundles.watch()
+    assert codes(service) == ["bundle_not_in_force"]
+    service.administration.merge("web", {"metadata": {"x": 1}}, cause=BY)
+    service.bundles.watch()
+    assert codes(service) == []
 
 
 def test_an_older_bundle_does_not_come_back_over_a_newer_one(place: Place) -> None:
