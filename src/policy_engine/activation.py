@@ -138,7 +138,7 @@ class Activation:
         cause: Cause,
         events: Sequence[tuple[str, dict[str, Any]]],
         number: int,
-        imported: tuple[str, str] | None = None,
+        imported: Iterable[tuple[str, str]] = (),
         signed: Callable[[Transaction, int], None] | None = None,
     ) -> Revision:
         """Make a state of the policies a revision and bring it into force.
@@ -150,7 +150,7 @@ class Activation:
             cause: Who wants it and why.
             events: What tells of it.
             number: The number of the revision, above the one in force.
-            imported: The path and the fingerprint of the file it comes from.
+            imported: The path and the fingerprint of each file or directory it comes from.
             signed: Notes the signed bundle that it comes from, in the same transaction; gets the number too.
 
         Raises:
@@ -250,8 +250,7 @@ def _policy_set(documents: Documents, present: PolicySet | None) -> PolicySet:
     """Return the policies and functions in documents; those that are as they were are taken over."""
     functions = read_stored_functions(documents, {} if present is None else present.functions)
     if present is None or documents.types != present.type_documents:
-        read_all = read_document({"policies": documents.policies, "types": documents.types}).policy_set
-        return msgspec.structs.replace(read_all, functions=functions)
+        return policy_set_of(documents, functions)
     known: Mapping[str, Policy] = present.policies
     changed = {
         policy_id: document
@@ -261,6 +260,16 @@ def _policy_set(documents: Documents, present: PolicySet | None) -> PolicySet:
     read = read_document({"policies": changed, "types": documents.types}).policy_set.policies
     kept = [read.get(policy_id) or known[policy_id] for policy_id in documents.policies]
     return build_policy_set(kept, documents.types, functions)
+
+
+def policy_set_of(documents: Documents, present: Mapping[str, StoredFunction] = EMPTY) -> PolicySet:
+    """Return what documents hold; functions of `present` that are as they were are taken over.
+
+    Raises:
+        InvalidPolicyError: They cannot be used.
+    """
+    read = read_document({"policies": documents.policies, "types": documents.types}).policy_set
+    return msgspec.structs.replace(read, functions=read_stored_functions(documents, present))
 
 
 def read_stored_functions(

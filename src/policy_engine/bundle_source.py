@@ -15,11 +15,10 @@ from typing import NamedTuple, Protocol
 from urllib.parse import SplitResult, urlsplit
 
 from policy_engine.bundle.archive import MAX_BYTES, Bundle, pack
-from policy_engine.bundle.envelope import read_envelope
+from policy_engine.bundle.envelope import load_envelope
 from policy_engine.bundle.manifest import MAX_FILES
 from policy_engine.bundle.place import SCHEMES
 from policy_engine.bundle.refusal import BundleError
-from policy_engine.bundle.strict import load
 from policy_engine.model.errors import BundleUnavailableError
 
 MANIFEST_FILE = "manifest.dsse.json"
@@ -182,7 +181,7 @@ def pack_directory(directory: Path) -> bytes:
     """
     files = read_directory(directory)
     envelope = files.pop(MANIFEST_FILE, None)
-    read = None if envelope is None else read_envelope(load(envelope, f"`{MANIFEST_FILE}`"))
+    read = None if envelope is None else load_envelope(envelope, f"`{MANIFEST_FILE}`")
     return pack(Bundle(files=files, envelope=read))
 
 

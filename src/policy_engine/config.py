@@ -258,6 +258,8 @@ def load_settings(
         if _has_password(values["database"][0]):
             warnings.append(_SEEN)
     settings = _convert(values, nodes)
+    if settings.policy_functions_dir and (settings.bundle_source or settings.require_signatures):
+        warnings.append(_UNREAD)
     return Loaded(settings=settings, warnings=(*warnings, *_dubious(settings)))
 
 
@@ -282,9 +284,12 @@ _SEEN = (
 )
 
 
+_UNREAD = "`policy_functions_dir` is not read: functions come with the policies, from signed bundles"
+
+
 def _has_password(url: str) -> bool:
     try:
-        return urlsplit(url).password is not None
+        return bool(urlsplit(url).password)
     except ValueError:
         return False
 

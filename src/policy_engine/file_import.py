@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from policy_engine.activation import MAX_WAIT_SECONDS, Activation, Cause
+from policy_engine.function_files import FirstFunctions
 from policy_engine.language.canonical import fingerprint as fingerprint_of_all
 from policy_engine.language.document import Document, parse_document
 from policy_engine.model.diagnostic import Diagnostic, summarise
@@ -70,8 +71,11 @@ class FileImport:
     def _troubles(self) -> Troubles:
         return self._activation.troubles
 
-    def first_import(self) -> bool:
+    def first_import(self, beside: Callable[[], FirstFunctions | None] | None = None) -> bool:
         """Take over the file into an empty store; return whether the store was still empty.
+
+        Args:
+            beside: Reads the functions of their directory, which the first revision holds too; None for none.
 
         Raises:
             InvalidPolicyError, OSError: The file cannot be used.
@@ -79,8 +83,9 @@ class FileImport:
         """
         document = parse_document(self.file.read())
         number = _file_version(document) + 1
+        first = [("ENGINE_START", {"policy_version": number})]
         try:
-            self._take_over(document, fingerprint(document.policy_set), [("ENGINE_START", {"policy_version": number})])
+            self._take_over(document, fingerprint(document.policy_set), first, beside() if beside else None)
         except ConflictError:  # another process was quicker
             return False
         return True
@@ -141,7 +146,13 @@ class FileImport:
             return
         raise BusyError("other processes change policies all the time")
 
-    def _take_over(self, document: Document, found: str, first: Sequence[tuple[str, dict[str, Any]]] = ()) -> None:
+    def _take_over(
+        self,
+        document: Document,
+        found: str,
+        first: Sequence[tuple[str, dict[str, Any]]] = (),
+        beside: FirstFunctions | None = None,
+    ) -> None:
         before = self._activation.policy_set if self._activation.revision.version else None
         number = max(self._activation.revision.version, _file_version(document)) + 1
         events = [
@@ -151,10 +162,11 @@ class FileImport:
         self._activation.commit(
             document.policy_set.policies.values(),
             document.policy_set.type_documents,
+            functions=None if beside is None else beside.functions,
             cause=Cause(author="policy file", reason=str(self.file.path), source="file"),
-            events=[*first, *events],
+            events=[*first, *events, *([] if beside is None else beside.events(number))],
             number=number,
-            imported=(self._path, found),
+            imported=[(self._path, found), *([] if beside is None else [beside.imported])],
         )
         self._agree(document)
         for warning in document.warnings:

@@ -12,15 +12,13 @@ import msgspec
 
 from policy_engine.activation import Activation, Cause
 from policy_engine.functions.function import function_document, read_function
-from policy_engine.model.diagnostic import Diagnostic, pointer
+from policy_engine.functions.needed import check_unused
 from policy_engine.model.errors import (
     FunctionExistsError,
-    FunctionInUseError,
     PreconditionError,
     UnknownFunctionError,
 )
 from policy_engine.model.function import FUNCTION_OWNED, StoredFunction
-from policy_engine.model.policy import PolicySet
 from policy_engine.pap import LOCAL, PolicyAdministration
 
 
@@ -57,7 +55,7 @@ class FunctionAdministration:
             raise UnknownFunctionError(function_id) from None
 
     def create(self, body: Mapping[str, Any], *, cause: Cause = LOCAL) -> StoredFunction:
-        """Add a function; where the body has no id, its name or the name of its entry is the id.
+        """Add a function; where the body has no id, its name is the id, with `_` for spaces.
 
         Raises:
             InvalidPolicyError: The body is not a function.
@@ -152,23 +150,6 @@ class FunctionAdministration:
             return changed
 
         return self._changes.repeat(attempt)
-
-
-def check_unused(policy_set: PolicySet, going: Iterable[str]) -> None:
-    """Refuse to remove functions that policies name.
-
-    Raises:
-        FunctionInUseError: With each function and the policies that name it.
-    """
-    errors = []
-    for function_id in going:
-        users = [policy.id for policy in policy_set.policies.values() if policy.function_id == function_id]
-        if users:
-            listed = ", ".join(f"`{user}`" for user in users)
-            detail = f"function `{function_id}` is in use by {listed}"
-            errors.append(Diagnostic(pointer=pointer(function_id), detail=detail))
-    if errors:
-        raise FunctionInUseError(errors)
 
 
 def entity_tag(function: StoredFunction) -> str:

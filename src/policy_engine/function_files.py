@@ -7,13 +7,13 @@ import logging
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from policy_engine.activation import Activation, Cause
-from policy_engine.function_administration import check_unused
 from policy_engine.functions.files import is_function_file, read_functions
+from policy_engine.functions.needed import check_unused
 from policy_engine.model.diagnostic import Diagnostic, summarise
 from policy_engine.model.errors import (
     BusyError,
@@ -31,6 +31,24 @@ TROUBLES = ("functions_refused", "functions_conflict")
 MAX_FILES = 1000
 MAX_FILE_BYTES = 256 * 1024
 _TRIES = 25
+
+
+class FirstFunctions(NamedTuple):
+    """What a directory adds to the first revision of a store.
+
+    Attributes:
+        functions: Those in it, by id.
+        imported: The path and the fingerprint by which the store remembers that they were taken over.
+        source: The directory.
+    """
+
+    functions: Mapping[str, StoredFunction]
+    imported: tuple[str, str]
+    source: str
+
+    def events(self, number: int) -> list[tuple[str, dict[str, Any]]]:
+        """Return what tells of them, as part of a revision."""
+        return _events({}, self.functions, number, self.source)
 
 
 class FunctionFiles:
@@ -51,6 +69,14 @@ class FunctionFiles:
         self._wins = wins
         self._seen: object = None
         self._refused_at = -1
+
+    def first(self) -> FirstFunctions | None:
+        """Return what the directory adds to the first revision; None when it is refused, of which `reload` tells."""
+        try:
+            functions = read_functions(self._read())
+        except (InvalidPolicyError, OSError):
+            return None
+        return FirstFunctions(functions, (self._key, fingerprint(functions)), str(self._path))
 
     def look(self) -> None:
         """Take over the directory if it changed, or say why not."""
@@ -103,18 +129,14 @@ class FunctionFiles:
         policy_set = self._activation.policy_set
         check_unused(policy_set, sorted(policy_set.functions.keys() - functions.keys()))
         number = self._activation.revision.version + 1
-        told = {"policy_version": number, "source": str(self._path)}
         self._activation.commit(
             policy_set.policies.values(),
             policy_set.type_documents,
             functions=functions,
             cause=Cause(author="functions directory", reason=str(self._path), source="file"),
-            events=[
-                (event_type, {"function_id": function_id, **told})
-                for event_type, function_id in _changes(policy_set.functions, functions)
-            ],
+            events=_events(policy_set.functions, functions, number, str(self._path)),
             number=number,
-            imported=(self._key, found),
+            imported=[(self._key, found)],
         )
         log.info("functions directory `%s` is in force as version %d", self._path, number)
 
@@ -165,6 +187,13 @@ def fingerprint(functions: Mapping[str, StoredFunction]) -> str:
 
 def _meaning(function: StoredFunction) -> dict[str, Any]:
     return {key: value for key, value in function.document.items() if key not in FUNCTION_OWNED}
+
+
+def _events(
+    before: Mapping[str, StoredFunction], after: Mapping[str, StoredFunction], number: int, source: str
+) -> list[tuple[str, dict[str, Any]]]:
+    told = {"policy_version": number, "source": source}
+    return [(event_type, {"function_id": name, **told}) for event_type, name in _changes(before, after)]
 
 
 def _changes(before: Mapping[str, StoredFunction], after: Mapping[str, StoredFunction]) -> list[tuple[str, str]]:

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from policy_engine.activation import Activation, Cause, documents_of, read_stored_functions
+from policy_engine.activation import Activation, Cause, documents_of, policy_set_of
+from policy_engine.functions.needed import check_present
 from policy_engine.functions.runtime import check_function
 from policy_engine.language.canonical import fingerprint
 from policy_engine.language.document import Document, read_document, read_single
@@ -200,10 +201,7 @@ class PolicyAdministration:
         """
 
         def attempt() -> int:
-            wanted = msgspec.structs.replace(
-                read_document({"policies": documents.policies, "types": documents.types}).policy_set,
-                functions=read_stored_functions(documents, self._activation.policy_set.functions),
-            )
+            wanted = policy_set_of(documents, self._activation.policy_set.functions)
             before = self._activation.policy_set
             number = self._activation.revision.version
             if number and fingerprint(wanted) == fingerprint(before):
@@ -224,9 +222,11 @@ class PolicyAdministration:
 
         Raises:
             UnknownRevisionError: There is none of that number.
+            FunctionInUseError: Its policies name functions that it does not hold: they would deny.
             InvalidPolicyError, BusyError, StateError: As for `create`.
         """
         _, documents = self._activation.revisions.documents(number)
+        check_present(policy_set_of(documents), f"revision {number}")
         details = {"rolled_back_to": number, "author": cause.author, "reason": cause.reason}
         return self.replace_all(documents, cause=cause, event=("REVISION_ROLLED_BACK", details))
 

@@ -200,6 +200,7 @@ class PolicyService:
             self.administration,
             name=settings.bundle_name,
             source=_bundle_source(settings),
+            requires_signatures=settings.require_signatures,
         )
         self._load_first()
         self.emergency = Emergency(self.store, self.engine, self.troubles)
@@ -221,12 +222,16 @@ class PolicyService:
                 _patiently(self.bundles.first)
             else:
                 self._activation.load()
+                _patiently(self.bundles.watch)
+                if "bundle_not_in_force" in self.troubles:
+                    self.bundles.look()  # before anything is decided by other policies
             self.events.record("ENGINE_START", {"policy_version": self.revision.version})
             return
         file = self._file or FileImport(
             self.settings.policy_path, self._activation, self.events.record, wins=False, writes_back=False
         )
-        is_first = self.store.revisions.head() is None and _patiently(file.first_import)
+        beside = self._functions.first if self._functions is not None else None
+        is_first = self.store.revisions.head() is None and _patiently(lambda: file.first_import(beside))
         if not is_first:
             file.resume()
             if self._file is not None:
@@ -432,7 +437,7 @@ class PolicyService:
         looks = [self.store.writer.notice_erasures, self._activation.catch_up, self.emergency.follow]
         if time.monotonic() >= self._next_refresh:
             self._next_refresh = time.monotonic() + _REFRESH_SECONDS
-            looks += [self.reputation.refresh, self.privacy.refresh, self.keys.refresh]
+            looks += [self.reputation.refresh, self.privacy.refresh, self.keys.refresh, self.bundles.watch]
         for look in looks:
             try:
                 look()

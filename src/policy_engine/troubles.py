@@ -27,6 +27,7 @@ CODES: dict[str, str] = {
     "write_back_failed": "what the API changed could not be written to the policy file; it is tried again",
     "bundle_refused": "the bundle that is there was refused; the last good one stays",
     "bundle_unavailable": "no bundle can be had from its source; it is tried again, the last good one stays",
+    "bundle_not_in_force": "other policies than those of the bundle that was accepted last are in force",
     "bundle_expired": "the bundle that was accepted last has expired, and no newer one is there; it stays in force",
     "revision_refused": "another process made a revision that cannot be used here; the last good program stays",
     "store_unavailable": "the database is away: checks go on, what they decide is spooled, changes are refused",

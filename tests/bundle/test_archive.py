@@ -6,6 +6,7 @@ import random
 from collections import Counter
 
 import pytest
+import rfc8785
 from tests.bundle.making import ANN, BEN, NOW, bundle, policies, trusting
 
 from policy_engine.bundle.archive import MAX_BYTES, Bundle, pack, unpack
@@ -13,6 +14,7 @@ from policy_engine.bundle.contents import read_signed
 from policy_engine.bundle.refusal import REFUSALS, BundleError
 from policy_engine.bundle.strict import load
 from policy_engine.bundle.verify import Verified, verify
+from policy_engine.language import json_text
 
 FUNCTION = "def check(context):\n    return {'allowed': True, 'reason': 'sö'}\n".encode()
 SIGNED = pack(bundle(ANN, BEN, files={"policies.json": policies(), "functions/check.py": FUNCTION}))
@@ -132,6 +134,52 @@ def test_a_refusal_does_not_repeat_all_of_a_long_bundle() -> None:
     with pytest.raises(BundleError) as caught:
         unpack(b'{"' + b"x" * 1_000_000 + b'":1}')
     assert len(str(caught.value)) < 1000
+
+
+HOSTILE = [b"\x1b[31m", b"\\u001b[31m", b"\\nX", b"\\u0000", b"\\u2028", b"\\u202e", b"\xc3\xa9", b"\x7f", b"x" * 129]
+
+
+@pytest.mark.parametrize("key_id", HOSTILE)
+def test_the_hint_of_a_signature_is_printable_and_short(key_id: bytes) -> None:
+    ann = ANN.public.key_id.encode()
+    with pytest.raises(BundleError) as caught:
+        verify(unpack(SIGNED.replace(ann, key_id)), trusting(BEN, threshold=1), now=NOW)
+    assert caught.value.code == "malformed"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"files":{},"\\u001b[31m\\n":1}',
+        b'{"files":{"\\u001b[31m\\n":1}}',
+        b'{"files":{},"manifest":{"payload":"","payloadType":"\\u001b[31m\\n","signatures":[]}}',
+    ],
+)
+def test_a_refusal_quotes_nothing_that_commands_a_terminal(content: bytes) -> None:
+    with pytest.raises(BundleError) as caught:
+        unpack(content)
+    assert str(caught.value).isprintable()
+    assert str(BundleError("malformed", "a\x1b[31m\nb")).endswith("a\\x1b[31m\\nb")
+
+
+@pytest.mark.parametrize("around", [b"%s", b'{"files":%s}', b'{"files":{},"manifest":%s}', b'{"files":{"a":%s}}'])
+def test_a_long_bundle_of_another_shape_is_refused_by_its_shape(monkeypatch: pytest.MonkeyPatch, around: bytes) -> None:
+    """Nothing is read whole and compared that has a shape which a bundle cannot have."""
+
+    def read(*_: object) -> None:
+        raise AssertionError("the whole of it is read")
+
+    monkeypatch.setattr(json_text, "parse", read)
+    monkeypatch.setattr(rfc8785, "dumps", read)
+    with pytest.raises(BundleError, match="got `array`"):
+        unpack(around % (b"[" + b"0," * 1_000_000 + b"0]"))
+
+
+def test_a_bundle_is_written_as_the_standard_says_whatever_its_texts() -> None:
+    text = "".join(map(chr, (*range(0xD800), *range(0xE000, 0x11000), 0x1F600, 0x10FFFF)))
+    made = Bundle(files={"policies.json": text.encode(), "functions/a.py": b'"\\/\x7f'}, envelope=bundle(ANN).envelope)
+    assert unpack(pack(made)) == made
+    assert unpack(pack(Bundle(files=made.files))).envelope is None
 
 
 def test_texts_only() -> None:

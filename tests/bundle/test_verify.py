@@ -13,7 +13,7 @@ from tests.bundle.making import ANN, BEN, EVE, NOW, bundle, policies, trusting
 
 from policy_engine.bundle.archive import Bundle, pack, unpack
 from policy_engine.bundle.build import build, sign
-from policy_engine.bundle.contents import read_signed
+from policy_engine.bundle.contents import read_contents, read_signed
 from policy_engine.bundle.envelope import PAYLOAD_TYPE, Envelope, Signature
 from policy_engine.bundle.refusal import REFUSALS, BundleError
 from policy_engine.bundle.verify import Last, Trust, Verified, verify
@@ -204,6 +204,27 @@ def test_functions_that_cannot_be_used_are_not_built() -> None:
         bundle(files={"policies.json": policies(), "functions/f.py": b"def f(context):\n    return (\n"})
     assert caught.value.code == "invalid_functions"
     assert caught.value.errors[0].pointer.startswith("/f.py")
+
+
+def judged(**call: str) -> bytes:
+    return json.dumps({"policies": {"judge": {"type": "fl_client_start", "name": "judge", **call}}}).encode()
+
+
+@pytest.mark.parametrize(
+    ("call", "pointer"),
+    [
+        ({"function_id": "ff"}, "/policies/judge/function_id"),
+        ({"function_code": "def f(context):\n    return (\n"}, "/policies/judge/function_code"),
+    ],
+)
+def test_policies_without_their_functions_are_neither_built_nor_used(call: dict[str, str], pointer: str) -> None:
+    files = {"policies.json": judged(**call), "functions/f.py": b"def f(context):\n    return True\n"}
+    for attempt in (lambda: bundle(files=files), lambda: read_contents(files)):
+        with pytest.raises(BundleError) as caught:
+            attempt()
+        assert caught.value.code == "invalid_functions"
+        assert [error.pointer for error in caught.value.errors] == [pointer]
+    read_contents({**files, "policies.json": judged(function_id="f")})
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,8 @@ def test_a_directory_is_signed_in_place(place: Path) -> None:
         answer = json.loads(result.output)
         assert (result.exit_code, answer["accepted"], len(answer["signers"])) == (0, True, signers)
         assert answer["manifest"]["files"].keys() == {"policies.json", "functions/check.py"}
+        assert answer["functions"] == ["check"]
+        assert "\n1 functions: check\n" in run(verify, bundle, "--key", "ann.pub.pem", "--name", "lab").output
     (directory / "functions" / "check.py").write_text(FUNCTION.replace("True", "False"))
     result = run(verify, "set", "--key", "ann.pub.pem", "--json")
     assert (result.exit_code, json.loads(result.output)["code"]) == (1, "altered_file")

@@ -152,6 +152,14 @@ def test_an_unknown_setting_is_a_warning(directory: Path, key: str, hint: str) -
     assert warning.endswith(hint or "passed over")
 
 
+@pytest.mark.parametrize(
+    ("user", "warned"), [("postgres:x", True), ("postgres:", False), ("postgres", False), (":x", True)]
+)
+def test_a_password_on_the_command_line_is_a_warning(user: str, *, warned: bool) -> None:
+    loaded = load_settings({}, {"database": f"postgresql://{user}@/policies?host=/run/postgresql"})
+    assert [("password" in warning) for warning in loaded.warnings] == [True] * warned
+
+
 BAD: list[tuple[str, Any, str]] = [
     ("port", "abc", "POLICY_PORT"),
     ("port", 0, "POLICY_PORT"),

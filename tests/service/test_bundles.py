@@ -269,11 +269,23 @@ def test_an_old_bundle_is_refused_after_a_restart_and_after_a_rollback(place: Pl
 
 def test_an_old_bundle_is_refused_after_a_restore(place: Place) -> None:
     service = place.service()
-    options = service.settings.store_options
     backup = place.directory / "backup.db"
     back_up(service.store.database, backup, lambda _done, _total: None)
     service.bundles.take(made(2, 443), cause=BY)
     place.stop()
+    put_back(service, backup)
+    service = place.service()
+    assert allows(service, 80)
+    for old in (made(1, 22), made(2, 22)):
+        with pytest.raises(BundleError, match="replayed"):
+            service.bundles.take(old, cause=BY)
+    service.bundles.take(made(3, 443), cause=BY)
+    assert allows(service, 443)
+
+
+def put_back(service: PolicyService, backup: Path) -> None:
+    """Restore a backup into the store of a service, which may be running."""
+    options = service.settings.store_options
     database = Database(options.url)
     try:
         keys = KeyDirectory(service.settings.key_path)
@@ -282,13 +294,170 @@ def test_an_old_bundle_is_refused_after_a_restore(place: Place) -> None:
         )
     finally:
         database.close()
-    service = place.service()
-    assert allows(service, 80)
-    for old in (made(1, 22), made(2, 22)):
-        with pytest.raises(BundleError, match="replayed"):
-            service.bundles.take(old, cause=BY)
-    service.bundles.take(made(3, 443), cause=BY)
+
+
+def codes(service: PolicyService) -> list[str]:
+    return [trouble.code for trouble in service.troubles.all()]
+
+
+@pytest.mark.parametrize("require_signatures", [False, True])
+def test_what_a_restore_took_away_is_pulled_again(place: Place, *, require_signatures: bool) -> None:
+    service = place.service(require_signatures=require_signatures)
+    backup = place.directory / "backup.db"
+    back_up(service.store.database, backup, lambda _done, _total: None)
+    newer = made(2, 443)
+    place.file.write_bytes(newer)
+    service.bundles.look()
     assert allows(service, 443)
+    put_back(service, backup)
+    service.bundles.watch()
+    assert allows(service, 80)
+    assert codes(service) == ["bundle_not_in_force"]
+    service.start()  # its writer, too, has to find out about the restore
+    eventually(lambda: allows(service, 443), "the bundle is pulled again")
+    eventually(lambda: not codes(service), "nothing is wrong any more")
+    active = service.bundles.active()
+    assert active is not None
+    assert (active.version, active.policy_version) == (2, service.revision.version)
+    assert [event["version"] for event in told(service, "BUNDLE_ACTIVATED")] == [1, 2]
+    before = service.revision
+    for _ in range(3):
+        service.bundles.look()
+    assert service.revision is before
+
+
+def test_what_a_restore_took_away_can_be_handed_in_again(place: Place) -> None:
+    service = place.service(require_signatures=True)
+    backup = place.directory / "backup.db"
+    back_up(service.store.database, backup, lambda _done, _total: None)
+    newer = made(2, 443, days=1)
+    service.bundles.take(newer, cause=BY)
+    place.stop()
+    put_back(service, backup)
+    service = place.service(bundle_source="", require_signatures=True)
+    assert allows(service, 80)
+    assert codes(service) == ["bundle_not_in_force"]
+    service.bundles._clock = lambda: datetime.now(UTC) + 2 * DAY
+    service.bundles.take(newer, cause=BY)
+    assert allows(service, 443)
+    assert codes(service) == []
+    service.bundles.watch()
+    assert codes(service) == ["bundle_expired"]
+
+
+def test_what_a_restore_took_away_is_pulled_again_before_anything_is_decided(place: Place) -> None:
+    service = place.service()
+    backup = place.directory / "backup.db"
+    back_up(service.store.database, backup, lambda _done, _total: None)
+    place.file.write_bytes(made(2, 443))
+    service.bundles.look()
+    place.stop()
+    put_back(service, backup)
+    service = place.service()
+    assert allows(service, 443)
+    assert not codes(service)
+
+
+def test_what_the_api_changed_stays_and_is_told_until_the_bundle_is_handed_in(place: Place) -> None:
+    service = place.service()
+    service.administration.delete("web", cause=BY)
+    service.bundles.watch()
+    service.bundles.look()
+    assert not allows(service, 80)
+    assert codes(service) == ["bundle_not_in_force"]
+    place.stop()
+    service = place.service()
+    service.bundles.look()
+    assert not allows(service, 80)
+    assert codes(service) == ["bundle_not_in_force"]
+    service.bundles.take(place.file.read_bytes(), cause=BY)
+    assert allows(service, 80)
+    assert not codes(service)
+    active = service.bundles.active()
+    assert active is not None
+    assert active.policy_version == service.revision.version
+
+
+def test_a_changed_function_is_told(place: Place) -> None:
+    place.file.write_bytes(judged(1, 80))
+    service = place.service()
+    service.start()
+    service.functions.merge("f", {"code": FUNCTION.replace("PORT", "81")}, cause=BY)
+    eventually(lambda: "bundle_not_in_force" in service.troubles, "a running service finds out")
+
+
+def test_where_signatures_come_to_be_required_the_bundle_comes_back_by_itself(place: Place) -> None:
+    service = place.service()
+    service.administration.delete("web", cause=BY)
+    place.stop()
+    place.file.unlink()
+    service = place.service(require_signatures=True, bundle_source="")
+    assert allows(service, 80)
+    assert not codes(service)
+    revision = service.store.revisions.get(service.revision.version)
+    assert (revision.author, revision.source) == ("require_signatures", "bundle")
+
+
+def test_numbers_that_are_written_otherwise_are_not_what_was_signed(place: Place) -> None:
+    files = {"policies.json": policies(metadata={"x": 1})}
+    place.file.write_bytes(pack(bundle(ANN, files=files, now=datetime.now(UTC))))
+    service = place.service()
+    service.administration.merge("web", {"metadata": {"x": 1.0}}, cause=BY)
+    active = service.bundles.active()
+    assert active is not None
+    assert active.policies_digest == service.revision.digest
+    service.bundles.watch()
+    assert codes(service) == ["bundle_not_in_force"]
+    service.administration.merge("web", {"metadata": {"x": 1}}, cause=BY)
+    service.bundles.watch()
+    assert codes(service) == []
+
+
+def test_an_older_bundle_does_not_come_back_over_a_newer_one(place: Place) -> None:
+    service = place.service(require_signatures=True)
+    known = service.bundles.active()
+    assert known is not None
+    service.bundles.take(made(2, 443), cause=BY)
+    service.bundles._bring_back(known)
+    assert allows(service, 443)
+
+
+def test_without_a_source_a_bundle_is_one_change_among_others(place: Place) -> None:
+    file = place.directory / "policies.json"
+    file.write_bytes(policies(22))
+    service = place.service(bundle_source="", policy_file=str(file))
+    service.bundles.take(made(), cause=BY)
+    service.administration.delete("web", cause=BY)
+    service.bundles.watch()
+    assert not codes(service)
+
+
+def test_without_a_source_a_bundle_that_expires_is_told_too(place: Place) -> None:
+    place.service()
+    place.stop()
+    service = place.service(bundle_source="", require_signatures=True)
+    service.bundles._clock = lambda: datetime.now(UTC) + 31 * DAY
+    service.start()
+    eventually(lambda: codes(service) == ["bundle_expired"], "a running service finds out")
+
+
+@pytest.mark.parametrize("kind", ["file", "url"])
+def test_a_bundle_that_expired_by_a_wrong_clock_is_tried_again(place: Place, kind: str) -> None:
+    newer = made(2, 443)
+    with serving(made()) as served:
+        source = str(place.file) if kind == "file" else f"http://127.0.0.1:{served.port}/b"
+        service = place.service(bundle_source=source)
+        place.file.write_bytes(newer)
+        served.content, served.tag = newer, '"2"'
+        right = service.bundles._clock
+        service.bundles._clock = lambda: datetime.now(UTC) + 31 * DAY
+        for _ in range(2):
+            service.bundles.look()
+        assert [event["code"] for event in told(service, "BUNDLE_REFUSED")] == ["expired"]
+        service.bundles._clock = right
+        service.bundles.look()
+        assert allows(service, 443)
+        assert not codes(service)
 
 
 def test_an_import_is_refused_where_signatures_are_required(place: Place) -> None:
@@ -455,6 +624,14 @@ def test_settings_that_do_not_go_together(values: dict[str, Any], setting: str) 
     with pytest.raises(SettingsError) as caught:
         load_settings({}, values)
     assert caught.value.setting == setting
+
+
+@pytest.mark.parametrize("values", [{"bundle_source": "b"}, {"require_signatures": True}])
+def test_a_directory_of_functions_that_is_not_read_is_told(values: dict[str, Any]) -> None:
+    given = {"bundle_keys": "a.pem", "policy_functions_dir": "functions"}
+    (warning,) = load_settings({}, {**given, **values}).warnings
+    assert "`policy_functions_dir` is not read" in warning
+    assert load_settings({}, given).warnings == ()
 
 
 def test_settings_that_go_together() -> None:

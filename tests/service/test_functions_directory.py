@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 from tests.conftest import Services
+from tests.http.shapes import problem
 
+from policy_engine.http.app import create_app
+from policy_engine.pap import LOCAL
 from policy_engine.service import PolicyService
 
 CODE = "def judge(context):\n    return {'allowed': True}\n"
@@ -62,6 +65,52 @@ def test_a_policy_of_the_file_uses_it(services: Services, directory: Path, polic
     (directory / "judge.py").write_text(CODE.replace("True", "False"))
     look(service)
     assert service.check("door", {}).reason_code == "function_deny"
+
+
+def test_the_first_revision_holds_the_file_and_the_directory(
+    services: Services, directory: Path, policy_file: Path
+) -> None:
+    policy_file.write_text(json.dumps({"policies": [{"id": "f", "type": "door", "function_id": "judge"}]}))
+    service = services(policy_functions_dir=str(directory))
+    (first,) = service.store.revisions.newest()
+    _, documents = service.store.revisions.documents(first.number)
+    assert documents.functions.keys() == {"judge"}
+    assert kinds(service) == ["ENGINE_START", "POLICY_LOADED", "FUNCTION_LOADED"]
+    service.administration.create({"id": "g", "type": "door", "rules": [{"action": "deny"}]})
+    service.administration.roll_back(first.number, cause=LOCAL)
+    assert service.check("door", {}).reason_code == "function_allow"
+    (directory / "judge.py").write_text(CODE.replace("True", "False"))
+    look(service)
+    assert codes(service) == []
+    assert service.check("door", {}).reason_code == "function_deny"
+
+
+def test_a_directory_that_is_refused_at_the_first_start_adds_nothing(services: Services, directory: Path) -> None:
+    (directory / "judge.py").write_text("def judge(context")
+    service = services(policy_functions_dir=str(directory))
+    assert codes(service) == ["functions_refused"]
+    (directory / "judge.py").write_text(CODE)
+    look(service)
+    assert codes(service) == []
+    assert list(service.functions.functions) == ["judge"]
+
+
+def test_a_rollback_to_policies_without_their_functions_is_refused(
+    services: Services, directory: Path, policy_file: Path
+) -> None:
+    policy_file.write_text(json.dumps({"policies": [{"id": "f", "type": "door", "function_id": "judge"}]}))
+    (directory / "judge.py").rename(directory / "judge.off")
+    service = services(policy_functions_dir=str(directory))
+    first = service.revision.version
+    (directory / "judge.off").rename(directory / "judge.py")
+    look(service)
+    before = service.revision
+    response = create_app(service).test_client().post(f"/api/v1/revisions/{first}/rollback")
+    answer = problem(response, 409)
+    assert answer["errors"][0]["pointer"] == "/judge"
+    assert "in use by `f`" in answer["detail"]
+    assert service.revision is before
+    assert service.check("door", {}).allowed
 
 
 @pytest.mark.parametrize("content", ["def judge(context", "def judge(context): return x", "", "x" * 300_000])

@@ -90,7 +90,7 @@ def test_a_revision_whose_parent_is_not_the_newest_changes_nothing(stores: Store
         for parent in (None, 1, 3):
             with pytest.raises(ConflictError):
                 commit(
-                    store, 3, parent, EMPTY, state, events=[("POLICY_CREATED", {})], imported=("path", "fingerprint")
+                    store, 3, parent, EMPTY, state, events=[("POLICY_CREATED", {})], imported=[("path", "fingerprint")]
                 )
     assert [item.number for item in two.revisions.newest()] == [2, 1]
     assert two.revisions.documents() == ((2, "sha256:2", 1), EMPTY)
@@ -168,10 +168,10 @@ def check_history(choose: Random, store: Store, states: dict[int, Documents], ma
 
 def test_what_was_imported_last_is_remembered_for_each_path(stores: Stores) -> None:
     store = stores()
-    commit(store, 1, None, EMPTY, EMPTY, imported=("a.json", "one"))
-    commit(store, 2, 1, EMPTY, EMPTY, imported=("b.json", "two"))
+    commit(store, 1, None, EMPTY, EMPTY, imported=[("a.json", "one")])
+    commit(store, 2, 1, EMPTY, EMPTY, imported=[("b.json", "two")])
     store.revisions.remember_import("a.json", "three", 2)
-    commit(store, 3, 2, EMPTY, EMPTY, imported=("b.json", "four"))
+    commit(store, 3, 2, EMPTY, EMPTY, imported=[("b.json", "four")])
     assert store.revisions.imported("a.json") == Import("three", 2)
     assert store.revisions.imported("b.json") == Import("four", 3)
     assert store.revisions.imported("c.json") is None

@@ -11,10 +11,10 @@ from typing import Annotated, Any
 
 import msgspec
 
-from policy_engine.bundle.envelope import Envelope, read_envelope
+from policy_engine.bundle.envelope import Envelope, EnvelopeDocument, read_envelope
 from policy_engine.bundle.manifest import MAX_FILES
 from policy_engine.bundle.refusal import BundleError
-from policy_engine.bundle.strict import convert, dump, load
+from policy_engine.bundle.strict import decode, dump
 
 MAX_BYTES = 16 << 20
 """How long a bundle may be."""
@@ -34,9 +34,9 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     envelope: Envelope | None = None
 
 
-class _Bundle(msgspec.Struct, forbid_unknown_fields=True):
+class _Bundle(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     files: Annotated[dict[str, str], msgspec.Meta(max_length=MAX_FILES)]
-    manifest: dict[str, Any] | None = None
+    manifest: EnvelopeDocument | None = None
 
 
 def pack(bundle: Bundle) -> bytes:
@@ -60,7 +60,7 @@ def unpack(content: bytes) -> Bundle:
         BundleError: It is none, or written otherwise than `pack` writes it.
     """
     _check_size(content)
-    read = convert(load(content, _WHAT), _Bundle, _WHAT)
+    read = decode(content, _Bundle, _WHAT)
     envelope = None if read.manifest is None else read_envelope(read.manifest)
     return Bundle(files={path: text.encode() for path, text in read.files.items()}, envelope=envelope)
 

@@ -9,6 +9,7 @@ import msgspec
 from policy_engine.bundle.manifest import FUNCTIONS, POLICIES, Manifest, check_paths
 from policy_engine.bundle.refusal import BundleError
 from policy_engine.functions.files import read_functions
+from policy_engine.functions.needed import check_functions
 from policy_engine.language.canonical import digest
 from policy_engine.language.document import Document, parse_document
 from policy_engine.model.errors import InvalidPolicyError
@@ -42,7 +43,8 @@ def read_contents(files: Mapping[str, bytes]) -> Contents:
     """Return what files say.
 
     Raises:
-        BundleError: They are not those of a bundle, or the policies or functions cannot be used.
+        BundleError: They are not those of a bundle, the policies or functions cannot be used, or policies name
+            functions that are not there.
     """
     check_paths(files)
     try:
@@ -51,10 +53,11 @@ def read_contents(files: Mapping[str, bytes]) -> Contents:
         raise BundleError("invalid_policies", str(error), error.errors) from None
     sources = {path.removeprefix(FUNCTIONS): content for path, content in files.items() if path.startswith(FUNCTIONS)}
     try:
-        functions = read_functions(sources)
+        contents = Contents(document=document, functions=read_functions(sources))
+        check_functions(contents.policy_set)
     except InvalidPolicyError as error:
         raise BundleError("invalid_functions", str(error), error.errors) from None
-    return Contents(document=document, functions=functions)
+    return contents
 
 
 def read_signed(manifest: Manifest, files: Mapping[str, bytes]) -> Contents:

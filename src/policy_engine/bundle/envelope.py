@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 
 from policy_engine.bundle.refusal import BundleError
-from policy_engine.bundle.strict import convert
+from policy_engine.bundle.strict import decode
 from policy_engine.signing import SigningKey
 
 PAYLOAD_TYPE = "application/vnd.flopynet.policy-bundle.v1+json"
@@ -49,24 +49,36 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
         return {"payload": _encoded(self.payload), "payloadType": PAYLOAD_TYPE, "signatures": signatures}
 
 
-class _Signature(msgspec.Struct, forbid_unknown_fields=True):
+class SignatureDocument(msgspec.Struct, forbid_unknown_fields=True):
+    """One signature as the standard writes it; its hint may be shown before anything is believed."""
+
     sig: Annotated[str, msgspec.Meta(max_length=100)]
-    keyid: Annotated[str, msgspec.Meta(max_length=128)]
+    keyid: Annotated[str, msgspec.Meta(pattern=r"^[ -~]{0,128}\Z")]
 
 
-class _Envelope(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+class EnvelopeDocument(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    """An envelope as the standard writes it."""
+
     payload: Annotated[str, msgspec.Meta(max_length=2 * MAX_PAYLOAD_BYTES)]
     payload_type: str
-    signatures: Annotated[list[_Signature], msgspec.Meta(max_length=MAX_SIGNATURES)]
+    signatures: Annotated[list[SignatureDocument], msgspec.Meta(max_length=MAX_SIGNATURES)]
 
 
-def read_envelope(document: Any) -> Envelope:
-    """Return the envelope in a JSON object.
+def load_envelope(content: bytes, what: str) -> Envelope:
+    """Return the envelope in a text of canonical JSON.
 
     Raises:
-        BundleError: It is not one, or holds something else than the manifest of a bundle.
+        BundleError: As `read_envelope`, or it is not one.
     """
-    read = convert(document, _Envelope, _WHAT)
+    return read_envelope(decode(content, EnvelopeDocument, what))
+
+
+def read_envelope(read: EnvelopeDocument) -> Envelope:
+    """Return what an envelope says.
+
+    Raises:
+        BundleError: It holds something else than the manifest of a bundle.
+    """
     if read.payload_type != PAYLOAD_TYPE:
         raise BundleError("malformed", f"{_WHAT} holds `{read.payload_type[:80]}`, not `{PAYLOAD_TYPE}`")
     signatures = [Signature(key_id=each.keyid, signature=_decoded(each.sig, "a signature")) for each in read.signatures]

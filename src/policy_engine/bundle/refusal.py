@@ -22,7 +22,7 @@ REFUSALS: dict[str, str] = {
     "replayed": "it is not newer than the bundle that was accepted last",
     "invalid_policies": "the policies in it cannot be used",
     "wrong_digest": "the policies in it do not have the digest that the manifest names",
-    "invalid_functions": "its policy functions cannot be used",
+    "invalid_functions": "its policy functions cannot be used, or policies name some that it does not hold",
 }
 """Every code and what it means."""
 
@@ -40,9 +40,14 @@ class BundleError(PolicyEngineError, ValueError):
     """
 
     def __init__(self, code: str, detail: str, errors: Sequence[Diagnostic] = ()) -> None:
-        if len(detail) > MAX_DETAIL:  # it may quote what nobody has signed
-            detail = f"{detail[:MAX_DETAIL]}..."
+        detail = _shown(detail)
         super().__init__(f"the bundle is refused ({code}): {detail}")
         self.code = code
         self.detail = detail
         self.errors = tuple(errors)
+
+
+def _shown(detail: str) -> str:
+    """Return a text that may quote what nobody has signed, bounded, and without what would command a terminal."""
+    bounded = f"{detail[:MAX_DETAIL]}..." if len(detail) > MAX_DETAIL else detail
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in bounded)

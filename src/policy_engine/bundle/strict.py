@@ -34,6 +34,26 @@ def load(content: bytes, what: str) -> Any:
     return value
 
 
+def decode(content: bytes, kind: type[T], what: str) -> T:
+    """Return the struct that a canonical JSON text holds, for little even where the text is hostile and long.
+
+    Args:
+        content: The text.
+        kind: A struct of structs, lists and objects of texts: what else may stand in a text would cost more to compare.
+        what: What it is called.
+
+    Raises:
+        BundleError: It is not JSON, has another shape, or is written in another form.
+    """
+    try:
+        value = msgspec.json.decode(content, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BundleError("malformed", f"{what}: {_lowered(error)}") from None
+    if msgspec.json.encode(value, order="sorted") != content:
+        raise BundleError("malformed", f"{what} is not written as canonical JSON (RFC 8785)")
+    return value
+
+
 def convert(value: Any, kind: type[T], what: str) -> T:
     """Return a JSON value as a struct.
 
@@ -43,5 +63,9 @@ def convert(value: Any, kind: type[T], what: str) -> T:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        text = str(error)
-        raise BundleError("malformed", f"{what}: {text[:1].lower()}{text[1:]}") from None
+        raise BundleError("malformed", f"{what}: {_lowered(error)}") from None
+
+
+def _lowered(error: Exception) -> str:
+    text = str(error)
+    return f"{text[:1].lower()}{text[1:]}"

@@ -138,7 +138,15 @@ def verify(source: Path, key_files: tuple[Path, ...], *, as_json: bool, **asked:
     except (StateError, OSError) as error:
         fail(plainly(error))
     if as_json:
-        print_json({"accepted": True, "digest": found.digest, "signers": found.signers, "manifest": found.manifest})
+        print_json(
+            {
+                "accepted": True,
+                "digest": found.digest,
+                "signers": found.signers,
+                "manifest": found.manifest,
+                "functions": sorted(contents.functions),
+            }
+        )
     else:
         _show(found, contents, keys)
 
@@ -206,4 +214,6 @@ def _show(found: Verified, contents: Contents, keys: dict[PublicKey, Path]) -> N
         click.echo(f"holds `{name}` sha256 {hashed}")
     policies = contents.document.policy_set.policies
     click.echo(f"{len(policies)} policies: {', '.join(sorted(policies))}")
+    if contents.functions:
+        click.echo(f"{len(contents.functions)} functions: {', '.join(sorted(contents.functions))}")
     print_diagnostics("warning", contents.document.warnings, "yellow")

@@ -51,7 +51,7 @@ def get_bundle() -> Response:
     return json_response(
         Shown(
             active=active,
-            in_force=active is not None and active.policies_digest == of.revision.digest,
+            in_force=active is not None and of.bundles.holds(active),
             source=of.settings.bundle_source or None,
             last_pull=of.bundles.last_pull,
             last_error=of.bundles.last_error,

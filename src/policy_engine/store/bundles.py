@@ -86,8 +86,23 @@ class BundleStore:
         serialise(connection, briefly=True)
         if self._version(connection, accepted.name) >= accepted.version:
             raise SupersededError("another process accepted a bundle first")
+        self._note(transaction, accepted)
+
+    def reinstate(self, transaction: Transaction, accepted: Accepted) -> None:
+        """Note, as `remember` does, that the bundle which was accepted last is in force again.
+
+        Raises:
+            SupersededError: It is not the last one any more.
+        """
+        connection = transaction.connection
+        serialise(connection, briefly=True)
+        if self._version(connection, accepted.name) != accepted.version:
+            raise SupersededError("another process accepted a bundle first")
+        self._note(transaction, accepted)
+
+    def _note(self, transaction: Transaction, accepted: Accepted) -> None:
         self._write(
-            connection,
+            transaction.connection,
             accepted.name,
             version=accepted.version,
             digest=accepted.digest,

@@ -224,7 +224,7 @@ class RevisionStore(RevisionReader):
         documents: Mapping[tuple[str, str], bytes | None],
         *,
         events: Sequence[tuple[str, dict[str, Any]]] = (),
-        imported: tuple[str, str] | None = None,
+        imported: Iterable[tuple[str, str]] = (),
         beside: Callable[[Transaction, int], None] | None = None,
     ) -> None:
         """Append a revision and the events that tell of it.
@@ -233,7 +233,7 @@ class RevisionStore(RevisionReader):
             revision: Its parts name what `documents` holds.
             documents: Kind and name -> stored document, None where it is deleted.
             events: Types and details.
-            imported: The path and the fingerprint of the file it comes from.
+            imported: The path and the fingerprint of each file or directory it comes from.
             beside: Called with the transaction and the number: what else it does; it appends one entry.
 
         Raises:
@@ -258,8 +258,8 @@ class RevisionStore(RevisionReader):
             ]
             if rows:
                 connection.execute(insert(schema.part), rows)
-            if imported is not None:
-                _remember(connection, self._tenant, *imported, revision.number)
+            for path, fingerprint in imported:
+                _remember(connection, self._tenant, path, fingerprint, revision.number)
             if beside is not None:
                 beside(transaction, revision.number)
             for event_type, details in events:
