@@ -60,9 +60,7 @@ def judge(decisions: Sequence[Decision]) -> Judgement | None:
 
 
 def _sound(decision: Decision) -> list[Violation]:
-    failed = {
-        (error.policy_id, error.rule_index) for error in decision.errors if error.kind not in FUNCTION_FAULTS
-    }
+    failed = {(error.policy_id, error.rule_index) for error in decision.errors if error.kind not in FUNCTION_FAULTS}
     return [each for each in decision.violations if (each.policy_id, each.rule_index) not in failed]
 
 
