@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from policy_engine.language.vocabulary.actions import ACTIONS
-from policy_engine.model.decision import Decision, Obligation, Violation
+from policy_engine.model.decision import FUNCTION_FAULTS, Decision, Obligation, Violation
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,7 +38,8 @@ _WEIGHT = "weight_multiplier"
 def judge(decisions: Sequence[Decision]) -> Judgement | None:
     """Return what decisions about one client come to, None when that is nothing.
 
-    Rules that could not be evaluated are passed over: they are about something else, of which nothing is known here.
+    Rules that could not be evaluated are passed over: they are about something else, of which nothing is known here. A
+    function that gives no answer excludes: nobody can tell what it is about.
     """
     violations = [each for decision in decisions for each in _sound(decision)]
     if violations:
@@ -59,7 +60,7 @@ def judge(decisions: Sequence[Decision]) -> Judgement | None:
 
 
 def _sound(decision: Decision) -> list[Violation]:
-    failed = {(error.policy_id, error.rule_index) for error in decision.errors}
+    failed = {(error.policy_id, error.rule_index) for error in decision.errors if error.kind not in FUNCTION_FAULTS}
     return [each for each in decision.violations if (each.policy_id, each.rule_index) not in failed]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from threading import Event, Lock, Thread
 
@@ -42,8 +43,20 @@ class Reputation:
         jobs: Recalculations.
     """
 
-    def __init__(self, store: Store, ledger: TrustStore, authority: TrustAuthority) -> None:
+    def __init__(
+        self,
+        store: Store,
+        ledger: TrustStore,
+        authority: TrustAuthority,
+        turn: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         """Load what is on record.
+
+        Args:
+            store: Where jobs are kept.
+            ledger: Where entries are kept.
+            authority: What is to know of them.
+            turn: Bounds the functions that are asked about a client together.
 
         Raises:
             StoreUnavailableError: The store cannot be read.
@@ -52,6 +65,7 @@ class Reputation:
         self.reports = TrustReports(ledger)
         self.jobs = Jobs(ledger, store.writer)
         self._ledger = ledger
+        self._turn = turn
         self._heads: dict[str, FederationHead] = {}
         self._generation = -1
         self._read_at = time.monotonic()
@@ -129,7 +143,8 @@ class Reputation:
             self._wake.clear()
             while (waiting := self._next()) is not None:
                 try:
-                    self.authority.evaluate(*waiting)
+                    with self._turn():
+                        self.authority.evaluate(*waiting)
                 except (BusyError, StateError) as error:
                     log.warning("the trust in a client cannot be judged: %s", error)
                     time.sleep(_PAUSE_SECONDS)

@@ -159,7 +159,8 @@ class PolicyService:
         ledger = TrustStore(store.database, store.options.tenant, store.writer, parameters(settings.trust))
         self.privacy = Spending(self.store, settings.privacy)
         at_once = max(1, settings.threads - 2)
-        self.runtime = FunctionRuntime(MontySandbox(at_once), at_once=at_once)
+        watching = max(1, at_once // 2)
+        self.runtime = FunctionRuntime(MontySandbox(at_once + watching), at_once=at_once, shadow_at_once=watching)
         self.engine = PolicyEngine(
             present,
             functions=self.runtime.resolve,
@@ -171,7 +172,7 @@ class PolicyService:
             ledger=ledger,
             sources=(self.privacy.facts,),
         )
-        self.reputation = Reputation(self.store, ledger, self.engine.trust)
+        self.reputation = Reputation(self.store, ledger, self.engine.trust, self.runtime.turn)
         activation = self._activation = Activation(
             self.store.revisions, self.engine, self.troubles, requires_signatures=settings.require_signatures
         )
@@ -388,8 +389,12 @@ class PolicyService:
     # Trust
 
     def observe(self, observation: RoundObservation, *, author: str = "") -> RoundAdvice:
-        """Take what was observed of a round and return what to do with its updates; as `TrustAuthority.observe`."""
-        return self.engine.trust.observe(observation, author=author)
+        """Take what was observed of a round and return what to do with its updates; as `TrustAuthority.observe`.
+
+        The functions of trust policies take no longer for all its clients together than for one request.
+        """
+        with self.runtime.turn():
+            return self.engine.trust.observe(observation, author=author)
 
     def select(self, federation: str, round_number: int, candidates: Sequence[str]) -> Selection:
         """Return whom to invite to a round; as `TrustAuthority.select`, and nobody while the federation is frozen."""

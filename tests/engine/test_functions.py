@@ -10,6 +10,7 @@ import pytest
 from policy_engine.facts.inventory import Component
 from policy_engine.model.decision import Decision
 from policy_engine.model.errors import FunctionBusyError
+from policy_engine.model.fact import FACTS
 from policy_engine.pdp import PolicyEngine
 
 
@@ -126,6 +127,34 @@ def test_a_function_sees_the_context_with_the_facts_over_it() -> None:
     check(look, {"src_ip": "10.0.0.1", "src_type": "fl-server", "current_hour": 99, "x": 1}, components=[component])
     assert (seen["src_type"], seen["x"]) == ("fl-client", 1)
     assert seen["current_hour"] in range(24)
+
+
+def test_a_caller_claims_no_reserved_fact_to_a_function() -> None:
+    seen: dict[str, Any] = {}
+
+    def look(context: dict[str, Any]) -> dict[str, Any]:
+        seen.update(context)
+        return {"allowed": True}
+
+    reserved = [name for name, fact in FACTS.items() if fact.reserved]
+    claimed: dict[str, Any] = {"client": {"region": "eu"}, "src_type": "fl-server", "trust": 1}
+    for name in reserved:
+        parent, _, leaf = name.rpartition(".")
+        (claimed[parent] if parent else claimed)[leaf] = "forged"
+    check(look, claimed)
+    assert (seen["client"], seen["src_type"], seen["trust"]) == ({"region": "eu"}, "fl-server", 1)
+    assert "forged" not in seen.values()
+    assert not {"client_reputation", "trust_score_change"} & seen.keys(), "there is no such client"
+    assert claimed["client_reputation"] == "forged", "the caller's object is not changed"
+
+
+def test_a_function_is_denied_by_a_forged_trust_as_a_rule_is() -> None:
+    def trusting(context: dict[str, Any]) -> dict[str, Any]:
+        return {"allowed": context["client"]["trust_score"] > 0.9}
+
+    forged = {"client": {"trust_score": 0.99}}
+    failed(check(trusting, forged), "function_error")
+    assert not check(trusting, {**forged, "client_id": "x"}).allowed, "nobody has seen it"
 
 
 def test_a_function_cannot_change_the_request() -> None:

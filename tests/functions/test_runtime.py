@@ -10,7 +10,7 @@ import pytest
 from policy_engine.functions.cache import AnswerCache, pick
 from policy_engine.functions.function import read_function
 from policy_engine.functions.monty import MontySandbox
-from policy_engine.functions.runtime import MAX_TURN_TIMEOUTS, FunctionRuntime
+from policy_engine.functions.runtime import MAX_SHADOW_TIMEOUTS, MAX_TURN_TIMEOUTS, FunctionRuntime
 from policy_engine.functions.sandbox import Measured, SandboxError
 from policy_engine.model.errors import FunctionBusyError
 from policy_engine.model.function import StoredFunction
@@ -157,3 +157,35 @@ def test_a_request_whose_functions_time_out_is_not_served_for_ever(runtime: Func
             call(runtime, function(), n=2)
     assert call(runtime, function(), n=2)["allowed"] is True
     assert runtime.counters.snapshot().failures == {"timeout": MAX_TURN_TIMEOUTS}
+
+
+def watch(runtime: FunctionRuntime, which: StoredFunction, **context: Any) -> dict[str, Any]:
+    return runtime.call(which, which.digest, context, shadow=True)
+
+
+def test_what_only_watches_takes_nothing_from_what_decides(runtime: FunctionRuntime) -> None:
+    with runtime.turn():
+        for _ in range(MAX_SHADOW_TIMEOUTS):
+            with pytest.raises(SandboxError, match="it took too long"):
+                watch(runtime, function(SLOW))
+        with pytest.raises(SandboxError, match="took too long together"):
+            watch(runtime, function(), n=2)
+        for _ in range(MAX_TURN_TIMEOUTS - 1):
+            with pytest.raises(SandboxError, match="it took too long"):
+                call(runtime, function(SLOW))
+        assert call(runtime, function(), n=2)["allowed"] is True
+
+
+def test_what_only_watches_has_places_of_its_own() -> None:
+    waiting = Waiting()
+    runtime = FunctionRuntime(waiting, at_once=1)
+    inside = Thread(target=watch, args=(runtime, function()))
+    inside.start()
+    assert waiting.entered.wait(30)
+    with pytest.raises(FunctionBusyError):
+        watch(runtime, function())
+    waiting.let_go.set()
+    with runtime.turn():
+        assert call(runtime, function()) == {"allowed": True}
+    inside.join(30)
+    assert watch(runtime, function()) == {"allowed": True}

@@ -200,3 +200,28 @@ def test_a_trial_that_cannot_be_understood_is_refused(client: FlaskClient, body:
 
 def test_a_function_that_is_not_there_cannot_be_tried_out(client: FlaskClient) -> None:
     problem(client.post("/api/v1/functions/test", json={"function_id": "nope", "context": {}}), 404)
+
+
+LOOP = "def judge(context):\n    while True: pass\n"
+
+
+def test_shadow_policies_that_take_too_long_change_no_answer(client: FlaskClient) -> None:
+    for number in range(3):
+        body = {"id": f"loop{number}", "type": "gate", "mode": "shadow", "function_code": LOOP}
+        assert client.post("/api/v1/policies", json=body).status_code == 201
+    good = {"id": "good", "type": "gate", "function_code": CODE}
+    assert client.post("/api/v1/policies", json=good).status_code == 201
+    asked = {"policy_type": "gate", "contexts": [{"n": 2}] * 4}
+    decisions = client.post("/api/v1/check/batch", json=asked).get_json()["decisions"]
+    assert [each["reason_code"] for each in decisions] == ["function_allow"] * 4
+    assert [each["shadow"]["allowed"] for each in decisions] == [False] * 4
+
+
+def test_a_function_that_decides_is_asked_for_its_shadow_at_the_expense_of_that(client: FlaskClient) -> None:
+    code = "def judge(context):\n    while context.get('slow'): pass\n    return {'allowed': True}"
+    watching = {"id": "watching", "type": "gate", "mode": "shadow", "rules": [{"action": "allow"}]}
+    for body in ({"id": "some", "type": "gate", "function_code": code}, watching):
+        assert client.post("/api/v1/policies", json=body).status_code == 201
+    asked = {"policy_type": "gate", "contexts": [{"slow": True}, {"slow": True}, {}]}
+    decisions = client.post("/api/v1/check/batch", json=asked).get_json()["decisions"]
+    assert [each["allowed"] for each in decisions] == [False, False, True]

@@ -12,6 +12,7 @@ from tests.http.shapes import problem
 from tests.service.running import eventually
 from tests.trust.rounds import ATTACK, HONEST, observed
 
+from policy_engine.functions.runtime import MAX_TURN_TIMEOUTS
 from policy_engine.http.app import create_app
 from policy_engine.service import PolicyService
 from policy_engine.trust.observation import RoundObservation
@@ -366,3 +367,32 @@ def test_bands_are_unknown_while_the_store_is_away(trusting: Callable[..., Polic
     assert client.post("/api/v1/check", json=asked).json["allowed"]
     service.engine.trust.facts.away = True
     assert client.post("/api/v1/check", json=asked).json["rule_index"] == 0
+
+
+LOOP = "def judge(context):\n    while True: pass\n"
+
+
+def test_the_functions_of_a_round_have_one_turn_together(services: Services) -> None:
+    service = services()
+    client: Any = create_app(service).test_client()
+    client.post("/api/v1/policies", json={"id": "loop", "type": "trust_reputation", "function_code": LOOP})
+    advice = observe(client, 1).json["clients"]
+    assert len(advice) > MAX_TURN_TIMEOUTS
+    assert not any(each["accept"] for each in advice)
+    assert service.runtime.counters.snapshot().failures == {"timeout": MAX_TURN_TIMEOUTS}
+
+
+def test_the_functions_that_judge_a_client_have_one_turn_together(services: Services) -> None:
+    service = services()
+    service.start()
+    client: Any = create_app(service).test_client()
+    observe(client, 1)
+    asking = {"id": "ask", "type": "watch", "rules": [{"action": "evaluate_trust"}]}
+    assert client.post("/api/v1/policies", json=asking).status_code == 201
+    for number in range(MAX_TURN_TIMEOUTS + 2):
+        loop = {"id": f"loop{number}", "type": "trust_reputation", "function_code": LOOP}
+        assert client.post("/api/v1/policies", json=loop).status_code == 201
+    client.post("/api/v1/check", json={"policy_type": "watch", "context": {"client_id": "x", "federation": "f"}})
+    eventually(lambda: service.runtime.counters.snapshot().calls, "the client is judged")
+    services.end(service)
+    assert service.runtime.counters.snapshot().failures == {"timeout": MAX_TURN_TIMEOUTS}

@@ -12,7 +12,7 @@ from tests.trust.rounds import ATTACK, HONEST, observed, random_round, update
 
 from policy_engine import PolicyEngine
 from policy_engine.authority import TrustAuthority
-from policy_engine.model.errors import LateRoundError, RoundConflictError, UnknownOverrideError
+from policy_engine.model.errors import FunctionBusyError, LateRoundError, RoundConflictError, UnknownOverrideError
 from policy_engine.trust.settings import TrustSettings, Weights
 from policy_engine.trust.standing import Band
 
@@ -237,6 +237,24 @@ def test_policies_may_be_stricter_than_trust_alone() -> None:
     advice = strict.observe(observed(1, *HONEST))
     assert not any(each.accept for each in advice.clients)
     assert advice.clients[0].reason == "policy `p0` rule 0: exclude_client"
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), FunctionBusyError("x")])
+def test_a_function_that_gives_no_answer_excludes(error: Exception) -> None:
+    def judge(context: dict[str, Any]) -> dict[str, Any]:
+        if context["client_id"] == "h1":
+            raise error
+        return {"allowed": True}
+
+    policy = {"type": "trust_reputation", "function_id": "judge"}
+    found = engine(policy, functions={"judge": judge}).observe(observed(1, *HONEST)).by_client
+    assert [name for name, advice in found.items() if not advice.accept] == ["h1"]
+    assert "`p0`" in found["h1"].reason
+
+
+def test_without_its_function_a_policy_about_trust_excludes_everybody() -> None:
+    found = engine({"type": "trust_reputation", "function_id": "gone"}).observe(observed(1, *HONEST))
+    assert not any(advice.accept for advice in found.clients)
 
 
 def test_a_policy_reduces_a_weight() -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import TypeAlias
 
+import msgspec
+
 from policy_engine.engine.attribute import Read, reader
 from policy_engine.engine.rule import CompiledRule, FunctionRule, PolicyFunction, Resolver
 from policy_engine.engine.section import Section, divide
@@ -141,8 +143,17 @@ def _kept(
 def _compile_type(spec: TypeSpec, candidates: Sequence[Policy], find: _Find, errors: list[Diagnostic]) -> TypeProgram:
     rules = [rule for policy in candidates for rule in _compile_policy(policy, spec, find, errors)]
     enforced = [policy for policy in candidates if not policy.shadow]
-    shadow = TypeProgram(spec, candidates, rules, None) if len(enforced) < len(candidates) else None
+    shadow = None
+    if len(enforced) < len(candidates):
+        shadow = TypeProgram(spec, candidates, [_watching(rule, find) for rule in rules], None)
     return TypeProgram(spec, enforced, [rule for rule in rules if not rule.policy.shadow], shadow)
+
+
+def _watching(rule: CompiledRule, find: _Find) -> CompiledRule:
+    """Return a rule as it is judged to see what would be: a function that decides too is asked once more for that."""
+    if not isinstance(rule, FunctionRule) or rule.policy.shadow:
+        return rule
+    return FunctionRule(rule.policy, find(msgspec.structs.replace(rule.policy, shadow=True)))
 
 
 def _compile_policy(policy: Policy, spec: TypeSpec, find: _Find, errors: list[Diagnostic]) -> Iterable[CompiledRule]:

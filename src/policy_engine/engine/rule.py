@@ -8,12 +8,13 @@ from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
-from policy_engine.engine.attribute import Context, Facts, Read, reader
+from policy_engine.engine.attribute import Context, Facts, Read, read_path, reader
 from policy_engine.engine.clause import Test, clause_test
 from policy_engine.language.condition import Condition, EvaluationError
 from policy_engine.model.clause import Clause
 from policy_engine.model.decision import Obligation, Observation, RuleError, Violation
 from policy_engine.model.errors import FunctionBusyError, FunctionFailedError
+from policy_engine.model.fact import FACTS
 from policy_engine.model.frozen import freeze_json, thaw
 from policy_engine.model.policy import Effect, Policy, PolicySet, Rule
 
@@ -222,9 +223,17 @@ class FunctionRule(CompiledRule):
         return "function_allow" if judgement.effect is Effect.ALLOW else "function_deny"
 
 
+_RESERVED = tuple(tuple(name.split(".")) for name, fact in FACTS.items() if fact.reserved)
+
+
 def _merged(context: Context, facts: Facts) -> dict[str, Any]:
-    """Return what a function sees: the context, with the facts laid over it leaf by leaf."""
+    """Return what a function sees: the context without claims of reserved facts, and the facts laid over it."""
     merged: dict[str, Any] = thaw(context)
+    for path in _RESERVED:
+        *parents, leaf = path
+        around = read_path(merged, tuple(parents))
+        if isinstance(around, dict):
+            around.pop(leaf, None)
     for name, value in facts.items():
         *parents, leaf = name.split(".")
         here = merged

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain, islice
 from keyword import iskeyword
@@ -13,13 +13,18 @@ from typing import NamedTuple
 
 import msgspec
 
-from policy_engine.functions.names import scopes_of
+from policy_engine.functions.names import unbound
 from policy_engine.functions.supported import BUILTINS, MODULES, UNSUPPORTED
+from policy_engine.functions.syntax import SourceBoundError, compile_tree, parse
 from policy_engine.language.suggest import did_you_mean
 
 MAX_SOURCE_BYTES = 64 * 1024
 MAX_FAULTS = 100
 """How many faults are looked for: whoever reads them mends the first ones first."""
+
+MAX_GUESSES = 5
+MAX_GUESSED = 40
+"""For how many names, and of which length, what was meant is looked for: that takes the square of the length."""
 
 _REMEMBERED = 128
 """How many sources need not be looked at again: those of policies are whenever a revision comes into force."""
@@ -72,10 +77,13 @@ def check_code(code: str, entry: str | None = None) -> CheckedCode:
     """
     if len(code.encode("utf-8", "surrogatepass")) > MAX_SOURCE_BYTES:
         return CheckedCode("", (_fault(1, 1, f"the source is larger than {MAX_SOURCE_BYTES} bytes"),))
+    lines = _LINE_END.split(code)
     try:
-        tree = ast.parse(code)
-        lines = _LINE_END.split(code)
-        faults = list(islice(chain(_unsupported(tree, lines), _undefined(tree, lines)), MAX_FAULTS))
+        tree, nodes = parse(code)
+        faults = list(islice(chain(_unsupported(nodes, lines), _undefined(tree, lines)), MAX_FAULTS))
+        faults += _compiler_faults(tree, nodes, lines)
+    except SourceBoundError as error:
+        return CheckedCode("", (_fault(1, 1, str(error)),))
     except SyntaxError as error:
         return CheckedCode("", (_syntax_fault(error),))
     except (RecursionError, MemoryError):
@@ -99,7 +107,12 @@ def _fault(line: int, column: int, detail: str, hint: str = "") -> CodeFault:
 def _at(node: ast.AST, lines: Sequence[str], detail: str, hint: str = "") -> CodeFault:
     line: int = getattr(node, "lineno", 1)
     offset: int = getattr(node, "col_offset", 0)
-    return _fault(line, len(lines[line - 1].encode()[:offset].decode(errors="replace")) + 1, detail, hint)
+    return _fault(line, _column(lines[line - 1], offset), detail, hint)
+
+
+def _column(line: str, offset: int) -> int:
+    """Return the place of a character, counted from 1, by how many bytes stand before it."""
+    return len(line.encode()[:offset].decode(errors="replace")) + 1
 
 
 def _syntax_fault(error: SyntaxError) -> CodeFault:
@@ -107,11 +120,22 @@ def _syntax_fault(error: SyntaxError) -> CodeFault:
     return _fault(max(error.lineno or 1, 1), max(error.offset or 1, 1), f"syntax error: {detail}")
 
 
+def _compiler_faults(tree: ast.Module, nodes: list[ast.AST], lines: Sequence[str]) -> Iterator[CodeFault]:
+    """Yield the first fault that only the compiler finds; the tree is of no use after that."""
+    try:
+        compile_tree(tree, nodes)
+    except SyntaxError as error:
+        found = _syntax_fault(error)
+        if found.line <= len(lines):
+            found = msgspec.structs.replace(found, column=_column(lines[found.line - 1], found.column - 1))
+        yield found
+
+
 # What the sandbox lacks
 
 
-def _unsupported(tree: ast.AST, lines: Sequence[str]) -> Iterator[CodeFault]:
-    for node in ast.walk(tree):
+def _unsupported(nodes: Iterable[ast.AST], lines: Sequence[str]) -> Iterator[CodeFault]:
+    for node in nodes:
         what = UNSUPPORTED.get(type(node))
         if what:
             yield _at(node, lines, f"{what} not supported in policy functions")
@@ -147,18 +171,17 @@ def _module_fault(node: ast.AST, lines: Sequence[str], name: str) -> CodeFault:
 
 
 def _undefined(tree: ast.Module, lines: Sequence[str]) -> Iterator[CodeFault]:
-    for name, visible in scopes_of(tree):
-        if name.id in BUILTINS or name.id in visible:
-            continue
+    for number, (name, bound) in enumerate(unbound(tree, BUILTINS)):
         if hasattr(builtins, name.id):
             yield _at(name, lines, f"built-in `{name.id}` is not available to policy functions")
         else:
-            yield _at(
-                name,
-                lines,
-                f"name `{name.id}` is not defined",
-                did_you_mean(name.id, visible) if len(visible) < MAX_FAULTS else "",
-            )
+            hint = _guess(name.id, bound) if number < MAX_GUESSES else ""
+            yield _at(name, lines, f"name `{name.id}` is not defined", hint)
+
+
+def _guess(name: str, known: Collection[str]) -> str:
+    """Return what was meant, unless it would take long to find out."""
+    return did_you_mean(name, known) if len(known) < MAX_FAULTS and len(name) <= MAX_GUESSED else ""
 
 
 # The entry
@@ -169,7 +192,7 @@ def _find_entry(tree: ast.Module, lines: Sequence[str], wanted: str | None) -> t
     if wanted is not None:
         node = functions.get(wanted)
         if node is None:
-            return "", _fault(1, 1, f"there is no function `{wanted}`", did_you_mean(wanted, functions))
+            return "", _fault(1, 1, f"there is no function `{wanted}`", _guess(wanted, functions))
         if not _takes_context(node):
             return "", _at(node, lines, f"function `{wanted}` cannot be called with one argument, the context")
         return wanted, None

@@ -28,34 +28,65 @@ MAX_TURN_SECONDS = 5.0
 MAX_TURN_TIMEOUTS = 3
 """How many of them may take too long before the rest of the request is denied unasked."""
 
+MAX_SHADOW_SECONDS = 1.0
+MAX_SHADOW_TIMEOUTS = 1
+"""The same for what shadow policies are asked for: less, since the request goes on for as long."""
+
+
+class _Share:
+    """What some functions of one request may take, and what they have taken."""
+
+    def __init__(self, free: BoundedSemaphore, seconds: float, timeouts: int) -> None:
+        self._free = free
+        self._holds = False
+        self._seconds = seconds
+        self._timeouts = timeouts
+
+    def enter(self) -> bool:
+        """Let the request into functions, once; return whether it may.
+
+        Raises:
+            SandboxError: It has had its share.
+        """
+        if self._seconds < 0 or self._timeouts <= 0:
+            raise SandboxError("timeout", "the functions of this request took too long together")
+        self._holds = self._holds or self._free.acquire(blocking=False)
+        return self._holds
+
+    def spend(self, seconds: float, error: SandboxError | None) -> None:
+        """Note what a call has taken."""
+        self._seconds -= seconds
+        self._timeouts -= error is not None and error.kind == "timeout"
+
+    def leave(self) -> None:
+        """Let another request in."""
+        if self._holds:
+            self._free.release()
+
 
 class _Turn:
-    """What the functions of one request have taken."""
+    """The shares of one request: what decides cannot be held up by what only watches."""
 
-    def __init__(self) -> None:
+    def __init__(self, free: BoundedSemaphore, shadow_free: BoundedSemaphore) -> None:
         self.depth = 0
-        self.seconds = 0.0
-        self.timeouts = 0
-        self.holds = False
-
-    @property
-    def is_spent(self) -> bool:
-        """Whether the request has had its share."""
-        return self.seconds > MAX_TURN_SECONDS or self.timeouts >= MAX_TURN_TIMEOUTS
+        self.deciding = _Share(free, MAX_TURN_SECONDS, MAX_TURN_TIMEOUTS)
+        self.shadow = _Share(shadow_free, MAX_SHADOW_SECONDS, MAX_SHADOW_TIMEOUTS)
 
 
 class FunctionRuntime:
     """Runs the functions of policies in a sandbox; what gives no clear answer raises, so that it denies."""
 
-    def __init__(self, sandbox: Sandbox, *, at_once: int) -> None:
+    def __init__(self, sandbox: Sandbox, *, at_once: int, shadow_at_once: int = 1) -> None:
         """Prepare to run functions.
 
         Args:
-            sandbox: What runs them.
+            sandbox: What runs them: `at_once + shadow_at_once` at a time.
             at_once: How many requests may be inside functions at a time; for the rest they are busy.
+            shadow_at_once: How many more may be inside functions for shadow policies alone.
         """
         self._sandbox = sandbox
         self._free = BoundedSemaphore(at_once)
+        self._shadow_free = BoundedSemaphore(shadow_at_once)
         self._cache = AnswerCache()
         self._local = local()
         self.counters = Counters()
@@ -65,9 +96,12 @@ class FunctionRuntime:
         self._sandbox.close()
 
     def resolve(self, policy_set: PolicySet, policy: Policy) -> Call | None:
-        """Return what calls the function of a policy; None when there is no such function."""
+        """Return what calls the function of a policy; None when there is no such function.
+
+        Of a policy in shadow the calls have a share of their own.
+        """
         function = function_of(policy_set.functions, policy)
-        return None if function is None else partial(self.call, function, function.digest)
+        return None if function is None else partial(self.call, function, function.digest, shadow=policy.shadow)
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -79,18 +113,20 @@ class FunctionRuntime:
         finally:
             turn.depth -= 1
             if not turn.depth:
-                self._local.turn = _Turn()
-                if turn.holds:
-                    self._free.release()
+                self._local.turn = None
+                turn.deciding.leave()
+                turn.shadow.leave()
 
     @property
     def _turn(self) -> _Turn:
         turn = getattr(self._local, "turn", None)
         if turn is None:
-            turn = self._local.turn = _Turn()
+            turn = self._local.turn = _Turn(self._free, self._shadow_free)
         return turn
 
-    def call(self, function: StoredFunction, digest: str, context: dict[str, Any]) -> dict[str, Any]:
+    def call(
+        self, function: StoredFunction, digest: str, context: dict[str, Any], *, shadow: bool = False
+    ) -> dict[str, Any]:
         """Return what a function answers to a context; from the cache where it declares its inputs.
 
         A function that declares its inputs sees those and nothing else of the context.
@@ -100,28 +136,27 @@ class FunctionRuntime:
             FunctionBusyError: Too many requests are inside functions.
         """
         if function.inputs is None:
-            return self._run(function, context)
+            return self._run(function, context, shadow=shadow)
         inputs = pick(context, function.inputs)
         key = self._cache.key(digest, inputs)
         kept = None if key is None else self._cache.get(key)
         self.counters.looked_up(found=kept is not None)
         if kept is not None:
             return kept
-        answer = self._run(function, inputs)
+        answer = self._run(function, inputs, shadow=shadow)
         if key is not None:
             self._cache.put(key, answer)
         return answer
 
-    def _run(self, function: StoredFunction, context: dict[str, Any]) -> dict[str, Any]:
-        with self.turn():
-            self._enter()
+    def _run(self, function: StoredFunction, context: dict[str, Any], *, shadow: bool) -> dict[str, Any]:
+        with self._entered(shadow=shadow) as share:
             began = time.perf_counter()
             try:
                 answer = read_answer(self._sandbox.call(function.code, function.entry, context))
             except SandboxError as error:
-                self._count(error, time.perf_counter() - began)
+                self._count(share, error, time.perf_counter() - began)
                 raise
-            self._count(None, time.perf_counter() - began)
+            self._count(share, None, time.perf_counter() - began)
             return answer
 
     def test(self, code: str, entry: str, context: dict[str, Any]) -> Measured:
@@ -130,40 +165,36 @@ class FunctionRuntime:
         Raises:
             FunctionBusyError: Too many requests are inside functions.
         """
-        with self.turn():
-            self._enter()
+        with self._entered() as share:
             measured = self._sandbox.measure(code, entry, context)
             if measured.error is None:
                 try:
                     measured = measured._replace(value=read_answer(measured.value))
                 except SandboxError as error:
                     measured = measured._replace(value=None, error=error)
-            self._count(measured.error, measured.seconds)
+            self._count(share, measured.error, measured.seconds)
             return measured
 
-    def _enter(self) -> None:
-        """Let a request into functions, once.
+    @contextmanager
+    def _entered(self, *, shadow: bool = False) -> Iterator[_Share]:
+        """Let a request into functions, and give the share that the call is taken from.
 
         Raises:
             SandboxError, FunctionBusyError: It may not.
         """
-        turn = self._turn
-        if turn.is_spent:
-            raise SandboxError("timeout", "the functions of this request took too long together")
-        if not turn.holds:
-            turn.holds = self._free.acquire(blocking=False)
-        if not turn.holds:
-            self.counters.busy()
-            raise FunctionBusyError("too many policy functions are running; try again")
+        with self.turn():
+            share = self._turn.shadow if shadow else self._turn.deciding
+            if not share.enter():
+                self.counters.busy()
+                raise FunctionBusyError("too many policy functions are running; try again")
+            yield share
 
-    def _count(self, error: SandboxError | None, seconds: float) -> None:
-        turn = self._turn
-        turn.seconds += seconds
+    def _count(self, share: _Share, error: SandboxError | None, seconds: float) -> None:
+        share.spend(seconds, error)
         if error is None:
             self.counters.answered(seconds)
-            return
-        turn.timeouts += error.kind == "timeout"
-        self.counters.failed(error.kind, seconds, killed=error.killed)
+        else:
+            self.counters.failed(error.kind, seconds, killed=error.killed)
 
 
 def check_function(policy: Policy, functions: Mapping[str, StoredFunction]) -> None:

@@ -64,6 +64,10 @@ class RuleError(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
 
 
+FUNCTION_FAULTS = frozenset({"function_error", "function_busy"})
+"""The kinds of errors in which a custom policy function gave no answer, so that its policy denies."""
+
+
 class ShadowOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """What the answer would be if the shadow policies were enforced."""
 
