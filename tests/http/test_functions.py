@@ -167,6 +167,34 @@ def test_a_function_is_tried_out(client: FlaskClient) -> None:
     assert (found["result"], found["output"]) == ({"allowed": False}, "hi\n")
 
 
+SEEN = """
+def judge(context):
+    return {'allowed': True, 'parameters': {name: context[name] for name in context if name[-2:] in ('ip', 'nt')}}
+"""
+
+
+def test_what_is_tried_out_sees_what_a_check_shows_it(client: FlaskClient) -> None:
+    whole = {"id": "whole", "code": SEEN}
+    part = {"id": "part", "code": SEEN, "metadata": {"inputs": ["src_ip", "client.region"]}}
+    for body in (whole, part):
+        assert client.post("/api/v1/functions", json=body).status_code == 201
+        policy = {"id": body["id"], "type": body["id"], "function_id": body["id"]}
+        assert client.post("/api/v1/policies", json=policy).status_code == 201
+    context = {"source_ip": "6.6.6.6", "client": {"region": "eu", "rank": 1}}
+    expected = {"whole": {"src_ip": "6.6.6.6", "client": {"region": "eu", "rank": 1}}}
+    expected["part"] = {"src_ip": "6.6.6.6", "client": {"region": "eu"}}
+    for name, seen in expected.items():
+        asked = {"policy_type": name, "context": context}
+        checked = client.post("/api/v1/check", json=asked).get_json()["parameters"]
+        tried = client.post("/api/v1/functions/test", json={"function_id": name, "context": context}).get_json()
+        assert tried["result"]["parameters"] == checked == seen
+
+
+@pytest.mark.parametrize("context", [{"a.b": 1}, {"source_ip": "1.1.1.1", "src_ip": "2.2.2.2"}, [], 5])
+def test_a_context_that_no_check_takes_is_not_tried_out(client: FlaskClient, context: Any) -> None:
+    problem(client.post("/api/v1/functions/test", json={"code": SEEN, "context": context}), 400)
+
+
 @pytest.mark.parametrize(
     ("code", "kind", "error"),
     [
