@@ -21,7 +21,6 @@ from policy_engine.bundle_import import BundleImport
 from policy_engine.bundle_source import BundleSource, make_source
 from policy_engine.config import Settings
 from policy_engine.emergency import Emergency
-from policy_engine.engine.context import normalise
 from policy_engine.file_import import FileImport
 from policy_engine.function_administration import FunctionAdministration
 from policy_engine.function_files import FunctionFiles
@@ -357,7 +356,7 @@ class PolicyService:
             InvalidRequestError: No check takes the context.
             FunctionBusyError: Too many requests are inside functions.
         """
-        return self.runtime.test(code, entry, normalise(context), inputs=inputs)
+        return self.runtime.test(code, entry, self.engine.normalised(context), inputs=inputs)
 
     def _turn(self, policy_type: str) -> AbstractContextManager[None]:
         """Return what bounds the functions of one request together."""

@@ -202,3 +202,10 @@ def test_a_call_for_which_no_worker_is_free_is_told_soon_that_functions_are_busy
     own.close()
     assert told == ["no worker is free to run a policy function"]
     assert MAX_WAIT_SECONDS <= 0.25, "nothing on a thread that serves waits longer"
+
+
+def test_what_holds_itself_is_cut_off_as_documented(sandbox: MontySandbox) -> None:
+    source = (
+        "def judge(context):\n    x = []\n    x.append({'x': x})\n    return {'allowed': True, 'parameters': x[0]}"
+    )
+    assert read_answer(sandbox.call(source, "judge", {}))["parameters"] == {"x": ["{...}"]}

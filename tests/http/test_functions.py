@@ -253,3 +253,16 @@ def test_a_function_that_decides_is_asked_for_its_shadow_at_the_expense_of_that(
     asked = {"policy_type": "gate", "contexts": [{"slow": True}, {"slow": True}, {}]}
     decisions = client.post("/api/v1/check/batch", json=asked).get_json()["decisions"]
     assert [each["allowed"] for each in decisions] == [False, False, True]
+
+
+def test_the_time_of_a_simulated_check_reaches_a_function_by_its_context(client: FlaskClient) -> None:
+    code = """
+def judge(context):
+    when = context["now"]
+    same = (when.hour, when.minute) == (context["current_hour"], context["current_minute"])
+    return {"allowed": same and when.weekday() == context["current_day_of_week"], "reason": str(when)}
+"""
+    assert client.post("/api/v1/policies", json={"id": "t", "type": "time", "function_code": code}).status_code == 201
+    asked = {"policy_type": "time", "context": {}, "at": "2020-02-29T23:30:00Z"}
+    found = client.post("/api/v1/check", json=asked).get_json()
+    assert (found["allowed"], found["reason"]) == (True, "policy `t`: 2020-02-29 23:30:00+00:00")
