@@ -205,7 +205,5 @@ def test_a_call_for_which_no_worker_is_free_is_told_soon_that_functions_are_busy
 
 
 def test_what_holds_itself_is_cut_off_as_documented(sandbox: MontySandbox) -> None:
-    source = (
-        "def judge(context):\n    x = []\n    x.append({'x': x})\n    return {'allowed': True, 'parameters': x[0]}"
-    )
+    source = "def judge(context):\n    x = []\n    x.append({'x': x})\n    return {'allowed': True, 'parameters': x[0]}"
     assert read_answer(sandbox.call(source, "judge", {}))["parameters"] == {"x": ["{...}"]}

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from tests.conftest import Services
 from tests.http.shapes import problem
 
 from policy_engine.http.app import create_app
@@ -266,3 +267,22 @@ def judge(context):
     asked = {"policy_type": "time", "context": {}, "at": "2020-02-29T23:30:00Z"}
     found = client.post("/api/v1/check", json=asked).get_json()
     assert (found["allowed"], found["reason"]) == (True, "policy `t`: 2020-02-29 23:30:00+00:00")
+
+
+@pytest.mark.parametrize("mode", ["enforce", "shadow"])
+def test_what_a_function_quotes_of_a_secret_is_not_logged(services: Services, mode: str) -> None:
+    client = create_app(services(decision_log="sync")).test_client()
+    code = """
+def judge(context):
+    said, secret = str(context["login"]), context["login"]["password"]
+    return {"allowed": False, "reason": said, "violations": [secret], "parameters": {said: [said]}}
+"""
+    policy = {"id": "t", "type": "gate", "mode": mode, "function_code": code}
+    assert client.post("/api/v1/policies", json=policy).status_code == 201
+    asked = {"policy_type": "gate", "context": {"login": {"password": "hunter'é2", "user": "alice"}}}
+    decision_id = client.post("/api/v1/check", json=asked).get_json()["decision_id"]
+    logged = client.get(f"/api/v1/decisions/{decision_id}")
+    assert logged.status_code == 200
+    assert "alice" in logged.text
+    assert "hunter" not in logged.text
+    assert "hunter" not in client.get("/events").text
