@@ -173,6 +173,15 @@ class PolicyEngine:
         plan = self.revision.plans.get(policy_type) if policy_type.__class__ is str else None
         return plan is not None and not plan.reusable
 
+    @staticmethod
+    def normalised(context: Any) -> dict[str, Any]:
+        """Return a context as a check sees it.
+
+        Raises:
+            InvalidRequestError: No check takes it.
+        """
+        return normalise(context)
+
     def activate(self, revision: Revision) -> None:
         """Put a prepared revision in force, for every check that begins from now on."""
         with self._swapping:

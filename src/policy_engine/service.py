@@ -26,6 +26,7 @@ from policy_engine.function_administration import FunctionAdministration
 from policy_engine.function_files import FunctionFiles
 from policy_engine.functions.monty import MontySandbox
 from policy_engine.functions.runtime import FunctionRuntime
+from policy_engine.functions.sandbox import Measured
 from policy_engine.identity.scope import Scope
 from policy_engine.keyring import Keyring
 from policy_engine.language.canonical import digest
@@ -352,6 +353,15 @@ class PolicyService:
             self._remember(checked, None, caller)
             self.reputation.note(checked)
         return [item.decision for item in checked]
+
+    def try_function(self, code: str, entry: str, context: Any, *, inputs: tuple[str, ...] | None = None) -> Measured:
+        """Call a function for its author with what a check makes of a context; as `FunctionRuntime.test`.
+
+        Raises:
+            InvalidRequestError: No check takes the context.
+            FunctionBusyError: Too many requests are inside functions.
+        """
+        return self.runtime.test(code, entry, self.engine.normalised(context), inputs=inputs)
 
     def _turn(self, policy_type: str) -> AbstractContextManager[None]:
         """Return what bounds the functions of one request together."""

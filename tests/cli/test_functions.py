@@ -65,3 +65,10 @@ def test_a_failure_says_why_and_where(file: Path) -> None:
 
 def test_one_function_is_tried_out_at_a_time(file: Path) -> None:
     assert run("test", str(file.parent), "--context", "{}").exit_code == 2
+
+
+def test_a_context_is_what_a_check_makes_of_it(file: Path) -> None:
+    file.write_text("def judge(context): return {'allowed': sorted(context) == ['src_ip']}")
+    file.with_suffix(".json").write_text('{"metadata": {"inputs": ["src_ip"]}}')
+    assert run("test", str(file), "--context", '{"source_ip": "1.1.1.1", "n": 1}').exit_code == 0
+    assert run("test", str(file), "--context", '{"a.b": 1}').exit_code == 2

@@ -76,6 +76,11 @@ def test_the_real_function_is_read_whole() -> None:
         ({"a.json": as_json(code=CODE, metadata={"entry": "none"})}, "/a.json/code", "there is no function `none`"),
         ({"a.json": as_json(code=CODE, metadata={"inputs": "x"})}, "/a.json/metadata/inputs", "expected an array"),
         ({"a.json": as_json(code=CODE, metadata={"inputs": ["a..b"]})}, "/a.json/metadata/inputs/0", "attribute such"),
+        (
+            {"a.json": as_json(code=CODE, metadata={"inputs": ["n", "source_ip"]})},
+            "/a.json/metadata/inputs/1",
+            'no context has an attribute `"source_ip"`',
+        ),
         ({"a.json": as_json(code=CODE), "a.py": CODE.encode()}, "/a.json/code", "one is enough"),
         ({"a.json": as_json(code="def f(context): return x")}, "/a.json/code", "line 1 column 24: name `x`"),
         ({"a.json": b"{}", "a.py": b"def f(context): return x"}, "/a.py", "line 1 column 24: name `x`"),

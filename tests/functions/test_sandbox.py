@@ -6,6 +6,7 @@ import copy
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -15,9 +16,10 @@ from tests.functions.realistic import REALISTIC
 
 from policy_engine.functions.answer import read_answer
 from policy_engine.functions.check import check_code
-from policy_engine.functions.monty import MontySandbox
+from policy_engine.functions.monty import MAX_WAIT_SECONDS, MontySandbox
 from policy_engine.functions.sandbox import SandboxError
 from policy_engine.functions.supported import BUILTINS, MODULES
+from policy_engine.model.errors import FunctionBusyError
 
 HIDDEN = "s3cret-of-the-request"
 FINE = "def judge(context):\n    return {'allowed': context['n'] > 1}\n"
@@ -180,3 +182,28 @@ def test_the_tables_say_what_the_sandbox_has() -> None:
     absent = ["statistics", "logging", "ipaddress", "fnmatch", "uuid", "enum", "subprocess", "socket"]
     assert [name for name in absent if _runs(f"import {name}\n")] == []
     assert not MODULES & set(absent)
+
+
+def test_a_call_for_which_no_worker_is_free_is_told_soon_that_functions_are_busy() -> None:
+    own = MontySandbox(1)
+    own.call(FINE, "judge", {"n": 1})
+    told: list[str] = []
+
+    def wait_in_vain() -> None:
+        try:
+            own.call(FINE, "judge", {"n": 1})
+        except FunctionBusyError as error:
+            told.append(str(error))
+
+    with own._session():
+        thread = Thread(target=wait_in_vain)
+        thread.start()
+        thread.join(30)
+    own.close()
+    assert told == ["no worker is free to run a policy function"]
+    assert MAX_WAIT_SECONDS <= 0.25, "nothing on a thread that serves waits longer"
+
+
+def test_what_holds_itself_is_cut_off_as_documented(sandbox: MontySandbox) -> None:
+    source = "def judge(context):\n    x = []\n    x.append({'x': x})\n    return {'allowed': True, 'parameters': x[0]}"
+    assert read_answer(sandbox.call(source, "judge", {}))["parameters"] == {"x": ["{...}"]}

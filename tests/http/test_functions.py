@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from tests.conftest import Services
 from tests.http.shapes import problem
 
 from policy_engine.http.app import create_app
@@ -167,6 +168,34 @@ def test_a_function_is_tried_out(client: FlaskClient) -> None:
     assert (found["result"], found["output"]) == ({"allowed": False}, "hi\n")
 
 
+SEEN = """
+def judge(context):
+    return {'allowed': True, 'parameters': {name: context[name] for name in context if name[-2:] in ('ip', 'nt')}}
+"""
+
+
+def test_what_is_tried_out_sees_what_a_check_shows_it(client: FlaskClient) -> None:
+    whole = {"id": "whole", "code": SEEN}
+    part = {"id": "part", "code": SEEN, "metadata": {"inputs": ["src_ip", "client.region"]}}
+    for body in (whole, part):
+        assert client.post("/api/v1/functions", json=body).status_code == 201
+        policy = {"id": body["id"], "type": body["id"], "function_id": body["id"]}
+        assert client.post("/api/v1/policies", json=policy).status_code == 201
+    context = {"source_ip": "6.6.6.6", "client": {"region": "eu", "rank": 1}}
+    expected = {"whole": {"src_ip": "6.6.6.6", "client": {"region": "eu", "rank": 1}}}
+    expected["part"] = {"src_ip": "6.6.6.6", "client": {"region": "eu"}}
+    for name, seen in expected.items():
+        asked = {"policy_type": name, "context": context}
+        checked = client.post("/api/v1/check", json=asked).get_json()["parameters"]
+        tried = client.post("/api/v1/functions/test", json={"function_id": name, "context": context}).get_json()
+        assert tried["result"]["parameters"] == checked == seen
+
+
+@pytest.mark.parametrize("context", [{"a.b": 1}, {"source_ip": "1.1.1.1", "src_ip": "2.2.2.2"}, [], 5])
+def test_a_context_that_no_check_takes_is_not_tried_out(client: FlaskClient, context: Any) -> None:
+    problem(client.post("/api/v1/functions/test", json={"code": SEEN, "context": context}), 400)
+
+
 @pytest.mark.parametrize(
     ("code", "kind", "error"),
     [
@@ -225,3 +254,35 @@ def test_a_function_that_decides_is_asked_for_its_shadow_at_the_expense_of_that(
     asked = {"policy_type": "gate", "contexts": [{"slow": True}, {"slow": True}, {}]}
     decisions = client.post("/api/v1/check/batch", json=asked).get_json()["decisions"]
     assert [each["allowed"] for each in decisions] == [False, False, True]
+
+
+def test_the_time_of_a_simulated_check_reaches_a_function_by_its_context(client: FlaskClient) -> None:
+    code = """
+def judge(context):
+    when = context["now"]
+    same = (when.hour, when.minute) == (context["current_hour"], context["current_minute"])
+    return {"allowed": same and when.weekday() == context["current_day_of_week"], "reason": str(when)}
+"""
+    assert client.post("/api/v1/policies", json={"id": "t", "type": "time", "function_code": code}).status_code == 201
+    asked = {"policy_type": "time", "context": {}, "at": "2020-02-29T23:30:00Z"}
+    found = client.post("/api/v1/check", json=asked).get_json()
+    assert (found["allowed"], found["reason"]) == (True, "policy `t`: 2020-02-29 23:30:00+00:00")
+
+
+@pytest.mark.parametrize("mode", ["enforce", "shadow"])
+def test_what_a_function_quotes_of_a_secret_is_not_logged(services: Services, mode: str) -> None:
+    client = create_app(services(decision_log="sync")).test_client()
+    code = """
+def judge(context):
+    said, secret = str(context["login"]), context["login"]["password"]
+    return {"allowed": False, "reason": said, "violations": [secret], "parameters": {said: [said]}}
+"""
+    policy = {"id": "t", "type": "gate", "mode": mode, "function_code": code}
+    assert client.post("/api/v1/policies", json=policy).status_code == 201
+    asked = {"policy_type": "gate", "context": {"login": {"password": "hunter'é2", "user": "alice"}}}
+    decision_id = client.post("/api/v1/check", json=asked).get_json()["decision_id"]
+    logged = client.get(f"/api/v1/decisions/{decision_id}")
+    assert logged.status_code == 200
+    assert "alice" in logged.text
+    assert "hunter" not in logged.text
+    assert "hunter" not in client.get("/events").text

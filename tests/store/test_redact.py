@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policy_engine.model.mask import MASK
-from policy_engine.store.redact import Redactor, places, replaced
+from policy_engine.store.redact import Redactor, places, replaced, without
 
 keys = st.sampled_from(("a", "b", "client_id", "password", "a.b", "API_KEY"))
 values = st.recursive(
@@ -104,3 +105,13 @@ def test_a_replaced_value_leaves_the_rest_as_it_was(context: dict[str, Any], pat
     before = copy.deepcopy(context)
     changed = replaced(context, path, lambda value: value)
     assert context == before == changed
+
+
+def test_secrets_are_found_in_texts_however_they_are_written() -> None:
+    context = {"token": {"a": ["it's \n é", 12345]}, "list": [{"password": "deep"}], "secret": None, "diagnosis": "flu"}
+    secrets = sorted(set(Redactor(("diagnosis",)).secrets(context)), key=len, reverse=True)
+    quoted = {"x": [str(context), json.dumps(context)], "deep": "deeper", "n": 12345, "m": 1, "t": True}
+    found = without(quoted, secrets)
+    assert {key: found[key] for key in ("***", "n", "m", "t")} == {"***": "***er", "n": "***", "m": 1, "t": True}
+    for text in found["x"]:
+        assert not [part for part in ("it's", "12345", "deep", "flu") if part in text]

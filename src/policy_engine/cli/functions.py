@@ -11,8 +11,9 @@ from policy_engine.cli.output import DENIED, fail, print_diagnostics, print_json
 from policy_engine.functions.files import is_function_file, read_functions
 from policy_engine.functions.monty import MontySandbox
 from policy_engine.functions.runtime import FunctionRuntime
-from policy_engine.model.errors import InvalidPolicyError
+from policy_engine.model.errors import InvalidPolicyError, InvalidRequestError
 from policy_engine.model.function import StoredFunction
+from policy_engine.pdp import PolicyEngine
 
 
 @click.group()
@@ -45,7 +46,10 @@ def run(path: Path, context: str) -> None:
     (function,) = found
     runtime = FunctionRuntime(MontySandbox(1), at_once=1)
     try:
-        measured = runtime.test(function.code, function.entry, read_context(context))
+        seen = PolicyEngine.normalised(read_context(context))
+        measured = runtime.test(function.code, function.entry, seen, inputs=function.inputs)
+    except InvalidRequestError as error:
+        fail(str(error))
     finally:
         runtime.close()
     click.echo(measured.output, nl=False, err=True)

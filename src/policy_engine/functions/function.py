@@ -8,6 +8,7 @@ from policy_engine.functions.check import check_code, is_entry
 from policy_engine.language import json_text
 from policy_engine.language.faults import Faults, Place, Reader, anything, fields, json_object, show, string
 from policy_engine.language.policy import read_id
+from policy_engine.model.alias import ALIASES
 from policy_engine.model.errors import InvalidPolicyError
 from policy_engine.model.function import FUNCTION_OWNED, StoredFunction
 
@@ -126,6 +127,9 @@ def _inputs(metadata: dict[str, Any], place: Place, faults: Faults) -> tuple[str
     for index, name in enumerate(inputs):
         if not isinstance(name, str) or not all(name.split(".")):
             faults.error((*here, index), f"expected an attribute such as `client.region`, found {show(name)}")
+        elif (head := name.partition(".")[0]) in ALIASES:
+            hint = f"it is `{ALIASES[head]}` in a context, however a request spells it"
+            faults.error((*here, index), f"no context has an attribute {show(name)}", hint)
     return tuple(sorted({name for name in inputs if isinstance(name, str)}))
 
 

@@ -35,6 +35,9 @@ MAX_SECONDS = 0.1
 GRACE_SECONDS = 0.2
 """How much longer this process waits before it ends the worker: single long operations ignore that clock."""
 
+MAX_WAIT_SECONDS = 0.25
+"""How long a call waits for a worker, which somebody else may just be replacing."""
+
 MAX_MEMORY_BYTES = 32 << 20
 MAX_OUTPUT_BYTES = 4096
 MAX_RECURSION = 100
@@ -157,7 +160,7 @@ class MontySandbox:
             binary_path=f"/proc/{os.getpid()}/fd/{self._script}",
             min_processes=1,
             max_processes=self._processes,
-            checkout_timeout=1.0,
+            checkout_timeout=MAX_WAIT_SECONDS,
             request_timeout=1.0,
             feed_duration_limit_grace=GRACE_SECONDS,
             turn_duration_limit_grace=GRACE_SECONDS,

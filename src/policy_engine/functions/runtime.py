@@ -159,14 +159,22 @@ class FunctionRuntime:
             self._count(share, None, time.perf_counter() - began)
             return answer
 
-    def test(self, code: str, entry: str, context: dict[str, Any]) -> Measured:
+    def test(
+        self, code: str, entry: str, context: dict[str, Any], *, inputs: tuple[str, ...] | None = None
+    ) -> Measured:
         """Call a function for its author, and tell what that took; the value is checked as an answer.
+
+        Args:
+            code: Its source.
+            entry: What is called in it.
+            context: As a check has it.
+            inputs: What it declares: it sees those alone, as in a check.
 
         Raises:
             FunctionBusyError: Too many requests are inside functions.
         """
         with self._entered() as share:
-            measured = self._sandbox.measure(code, entry, context)
+            measured = self._sandbox.measure(code, entry, context if inputs is None else pick(context, inputs))
             if measured.error is None:
                 try:
                     measured = measured._replace(value=read_answer(measured.value))

@@ -74,14 +74,11 @@ def validate_function() -> Response:
 def run_function() -> Response:
     """Run a source, or a function by its id, in the sandbox with a context; tell what it answers and what it took."""
     body = _body(_TESTED)
-    code, entry = _tested(body)
-    context = body.get("context", {})
-    if not isinstance(context, dict):
-        raise invalid("context", "expected an object")
+    code, entry, inputs = _tested(body)
     checked = check_code(code, entry)
     if checked.faults:
         return json_response(_failed("source", str(checked.faults[0]), checked.faults))
-    found = service().runtime.test(code, checked.entry, context)
+    found = service().try_function(code, checked.entry, body.get("context", {}), inputs=inputs)
     took = {"time_ms": round(found.seconds * 1e3, 3), "memory_bytes": found.memory_bytes, "output": found.output}
     if found.error is None:
         return json_response({"success": True, "result": found.value, **took})
@@ -89,14 +86,14 @@ def run_function() -> Response:
     return json_response({**_failed(found.error.kind, found.error.message or str(found.error)), **line, **took})
 
 
-def _tested(body: dict[str, Any]) -> tuple[str, str | None]:
-    """Return the source to run, and the name of what to call in it."""
+def _tested(body: dict[str, Any]) -> tuple[str, str | None, tuple[str, ...] | None]:
+    """Return the source to run, the name of what to call in it, and what it declares to see."""
     if ("code" in body) == ("function_id" in body):
         raise invalid("code", "send either `code` or `function_id`")
     if "code" in body:
-        return _text(body, "code"), _entry(body)
+        return _text(body, "code"), _entry(body), None
     function = service().functions.function(_text(body, "function_id"))
-    return function.code, _entry(body) or function.entry
+    return function.code, _entry(body) or function.entry, function.inputs
 
 
 def _body(known: tuple[str, ...]) -> dict[str, Any]:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
-from policy_engine.model.decision import Decision
+from policy_engine.model.decision import Decision, ShadowOutcome, Violation
 from policy_engine.model.record import Checked, LogEntry
-from policy_engine.store.redact import Redactor, places, replaced
+from policy_engine.store.redact import Redactor, places, replaced, without
 from policy_engine.store.subjects import Subject, Subjects, seal, seal_alone, subject_name
 from policy_engine.store.terms import decision_terms
 
 _encode = msgspec.json.Encoder().encode
 
+
+_Said = TypeVar("_Said", Decision, ShadowOutcome, Violation)
 
 _NOTHING = msgspec.Raw(b"null")
 
@@ -42,6 +44,14 @@ class Encoder:
         self._redactor = redactor
         self._personal = redactor.personal
         self._subjects = subjects
+
+    def unquoted(self, checked: Checked) -> Checked:
+        """Return a check in whose decision no function quotes a secret of the request; the same one if none does."""
+        decision, context, _ = checked
+        if not _may_quote(decision) or self._redactor.redacted(context) == context:
+            return checked
+        secrets = sorted(set(self._redactor.secrets(context)), key=len, reverse=True)
+        return checked._replace(decision=_unquoted(decision, secrets))
 
     def items(
         self, checked: Sequence[Checked], bodies: Sequence[bytes] | None, source: str | None, represents: int
@@ -82,6 +92,29 @@ class Encoder:
             return None
         owner = subjects.get(client)
         return None if owner is None else (_seal_for(context, self._personal, owner), owner.pseudonym)
+
+
+def _may_quote(decision: Decision) -> bool:
+    """Whether something in a decision may come from a function; all that a rule gives is its own."""
+    is_named = decision.rule_index is None and decision.policy_id is not None
+    return bool(is_named or decision.parameters or decision.violations or decision.shadow)
+
+
+def _unquoted(decision: Decision, secrets: Sequence[str]) -> Decision:
+    """Return a decision in which what functions answered quotes none of the secrets of the request."""
+    return msgspec.structs.replace(
+        _reasoned(decision, secrets),
+        parameters=without(decision.parameters, secrets),
+        violations=tuple(_reasoned(each, secrets) for each in decision.violations),
+        shadow=decision.shadow and _reasoned(decision.shadow, secrets),
+    )
+
+
+def _reasoned(said: _Said, secrets: Sequence[str]) -> _Said:
+    """Return something with a reason that a function may have given: no rule has."""
+    if said.rule_index is not None:
+        return said
+    return msgspec.structs.replace(said, reason=without(said.reason, secrets))
 
 
 def _client(context: Mapping[str, Any]) -> str | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from policy_engine.model.mask import MASK, is_secret
 
 _MAX_REMEMBERED = 10_000
+_MIN_SECRET = 3
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
@@ -47,6 +49,22 @@ class Redactor:
                 kept[key] = self._inner(value, path)
         return kept
 
+    def secrets(self, context: dict[str, Any], prefix: str = "") -> Iterator[str]:
+        """Yield every secret of a context as it may stand in a text."""
+        for key, value in context.items():
+            path = f"{prefix}{key}"
+            if self._hides(key, path):
+                yield from _texts(value)
+            else:
+                yield from self._secrets_in(value, path)
+
+    def _secrets_in(self, value: Any, path: str) -> Iterator[str]:
+        if isinstance(value, dict):
+            yield from self.secrets(value, f"{path}.")
+        elif isinstance(value, (list, tuple)):
+            for item in value:
+                yield from self._secrets_in(item, path)
+
     def _inner(self, value: Any, path: str) -> Any:
         if isinstance(value, dict):
             return self.redact(value, f"{path}.")
@@ -61,6 +79,39 @@ class Redactor:
                 self._known = {}
             hidden = self._known[path] = is_secret(str(key)) or path in self._masked
         return hidden
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield how a value is written: plainly, by Python, and as JSON; what is shorter than a few characters is not."""
+    if isinstance(value, dict):
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _texts(item)
+    elif value is not None and not isinstance(value, bool) and len(str(value)) >= _MIN_SECRET:
+        yield str(value)
+        if isinstance(value, str):
+            yield from (repr(value)[1:-1], json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1])
+
+
+def without(value: Any, secrets: Collection[str]) -> Any:
+    """Return a JSON value with every secret in its texts masked.
+
+    Args:
+        value: What may quote a request, such as the reason that a function gives.
+        secrets: The secrets of that request, longer ones first.
+    """
+    if isinstance(value, dict):
+        return {without(key, secrets): without(item, secrets) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without(item, secrets) for item in value]
+    if isinstance(value, str):
+        for secret in secrets:
+            value = value.replace(secret, MASK)
+    elif not isinstance(value, bool) and isinstance(value, (int, float)) and str(value) in secrets:
+        return MASK
+    return value
 
 
 def places(context: dict[str, Any], path: str) -> Iterator[tuple[dict[str, Any], str]]:

@@ -223,8 +223,11 @@ class Writer:
         Raises:
             BusyError: The queue stayed full, or what was to be stored at once was not stored in time.
         """
-        items = self._encoder.items(checked, bodies, source, represents) if self._intake.keeps_decisions else ()
-        self._intake.record_decisions(checked, items, sync=sync)
+        kept = [self._encoder.unquoted(item) for item in checked]
+        if any(one is not other for one, other in zip(kept, checked, strict=True)):
+            bodies = None
+        items = self._encoder.items(kept, bodies, source, represents) if self._intake.keeps_decisions else ()
+        self._intake.record_decisions(kept, items, sync=sync)
 
     # The thread
 
