@@ -343,7 +343,8 @@ def judge_function(policy: Mapping[str, Any], request: Request, functions: Funct
     if function is None:
         return rule
     try:
-        answer = function(copy.deepcopy({**request.context, **request.facts}))
+        believed = {name: value for name, value in request.context.items() if name not in RESERVED}
+        answer = function(copy.deepcopy({**believed, **request.facts}))
     except Exception:  # noqa: BLE001 - whatever goes wrong
         return rule
     if not isinstance(answer, dict) or not isinstance(answer.get("allowed"), bool):
