@@ -347,10 +347,14 @@ class PolicyEngine:
                 source.add(facts, plan.wanted, context, moment)
             if known is not None:
                 facts.update((name, known[name]) for name in plan.wanted & known.keys())
-            outcome, trace = _judged(revision.program, policy_type, context, facts, explain)
+            if explain:
+                outcome, trace = explain_request(revision.program, policy_type, context, facts)
+            else:
+                outcome = decide(revision.program, policy_type, context, facts)
             if frozen is not None:
                 if outcome.allowed and frozen.program is not None:  # a freeze takes away, it never gives
-                    outcome, trace = _judged(frozen.program, policy_type, context, facts, explain)
+                    trace = explain_request(frozen.program, policy_type, context, facts)[1] if explain else None
+                    outcome = decide(frozen.program, policy_type, context, facts)
                 outcome = frozen.settle(outcome)
             elif plan.reusable and not simulated:
                 valid_until = now + self._reuse
@@ -389,18 +393,6 @@ class PolicyEngine:
 
 def _named(functions: Mapping[str, PolicyFunction], _policy_set: PolicySet, policy: Policy) -> PolicyFunction | None:
     return functions.get(policy.function_id or "")
-
-
-def _judged(
-    program: Program,
-    policy_type: str,
-    context: dict[str, Any],
-    facts: dict[str, Any],
-    explain: bool,  # noqa: FBT001 - the same
-) -> tuple[Outcome, tuple[RuleTrace, ...] | None]:
-    if explain:
-        return explain_request(program, policy_type, context, facts)
-    return decide(program, policy_type, context, facts), None
 
 
 def _no_plan(policy_type: Any) -> Outcome:

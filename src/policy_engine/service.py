@@ -388,7 +388,10 @@ class PolicyService:
             if not represents:
                 return
         is_sync = caller.sync or self._log_all
-        self.store.writer.record_decisions(checked, caller.source, represents, bodies=bodies, sync=is_sync)
+        may_quote = self.engine.runs_functions(checked[0].decision.policy_type)
+        self.store.writer.record_decisions(
+            checked, caller.source, represents, bodies=bodies, sync=is_sync, may_quote=may_quote
+        )
 
     def _quota_exceeded(self, source: str) -> None:
         self.events.record(

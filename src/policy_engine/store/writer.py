@@ -210,6 +210,7 @@ class Writer:
         *,
         bodies: Sequence[bytes] | None = None,
         sync: bool = False,
+        may_quote: bool = False,
     ) -> None:
         """Take decisions; they are stored soon, or have been when this returns if `sync`.
 
@@ -219,15 +220,17 @@ class Writer:
             represents: How many decisions each of them stands for.
             bodies: The decisions as JSON, if somebody has encoded them already.
             sync: Whether to wait until they have reached the disk.
+            may_quote: Whether users' code may have put secrets of the requests into them.
 
         Raises:
             BusyError: The queue stayed full, or what was to be stored at once was not stored in time.
         """
-        kept = [self._encoder.unquoted(item) for item in checked]
-        if any(one is not other for one, other in zip(kept, checked, strict=True)):
-            bodies = None
-        items = self._encoder.items(kept, bodies, source, represents) if self._intake.keeps_decisions else ()
-        self._intake.record_decisions(kept, items, sync=sync)
+        if may_quote:
+            kept = [self._encoder.unquoted(item) for item in checked]
+            if any(one is not other for one, other in zip(kept, checked, strict=True)):
+                checked, bodies = kept, None
+        items = self._encoder.items(checked, bodies, source, represents) if self._intake.keeps_decisions else ()
+        self._intake.record_decisions(checked, items, sync=sync)
 
     # The thread
 
