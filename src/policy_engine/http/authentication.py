@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from hashlib import sha256
 from hmac import compare_digest
 from http import HTTPStatus
@@ -197,6 +198,7 @@ def _read_with(text: str, oidc: Oidc, issuer: IssuerKeys) -> tuple[Principal, in
     return read_token(text, keys, oidc, time.time()), generation
 
 
+@lru_cache(maxsize=1024)
 def _is_loopback(address: str) -> bool:
     try:
         parsed = ip_address(address)

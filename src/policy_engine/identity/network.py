@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 from urllib.parse import urlsplit
@@ -67,8 +68,11 @@ def is_foreign_page(environ: Mapping[str, Any], hosts: Iterable[str]) -> bool:
     Either the page says so by its origin, or it reached us under a name that its owner let lead here: a name with a
     dot that is none of ours. A page cannot have an address or a name without a dot as its own.
     """
-    host = environ.get("HTTP_HOST", "")
-    origin = environ.get("HTTP_ORIGIN")
+    return _is_foreign(environ.get("HTTP_HOST", ""), environ.get("HTTP_ORIGIN"), frozenset(hosts))
+
+
+@lru_cache(maxsize=1024)
+def _is_foreign(host: str, origin: str | None, hosts: frozenset[str]) -> bool:
     try:
         name = (urlsplit(f"//{host}").hostname or "") if host else "localhost"
         is_ours = bool(name) and ("." not in name or parse_address(name) is not None or name in hosts)
