@@ -134,7 +134,7 @@ class Intake:
             self.wake.set()
             if not signal.wait(MAX_WAIT_SECONDS):
                 raise BusyError("the decision was made, but not written to the disk in time")
-        elif self._queued >= MAX_BATCH_ITEMS:
+        elif self._queued >= MAX_BATCH_ITEMS and not self.wake.is_set():
             self.wake.set()
 
     def _record_one(self, checked: Sequence[Checked], items: Sequence[Item]) -> bool:
@@ -146,7 +146,7 @@ class Intake:
             self.rings.decisions.append(last, checked[0])
             if self.keeps_decisions:
                 self._queue(Pending(last, items, None), 1)
-        if self._queued >= MAX_BATCH_ITEMS:
+        if self._queued >= MAX_BATCH_ITEMS and not self.wake.is_set():  # to wake the writer takes a third of this
             self.wake.set()
         return True
 
