@@ -14,6 +14,7 @@ from tests.http.shapes import problem, routes
 from tests.http.test_routes import CASES, REDIRECTS
 from tests.identity.issuer import Issuer, issuing
 from tests.identity.tokens import refused, token
+from tests.service.running import eventually
 
 from policy_engine.http.app import create_app
 from policy_engine.http.permissions import PERMISSIONS, PUBLIC
@@ -122,8 +123,15 @@ def service(services: Services, issuer: Issuer) -> PolicyService:
 
 
 @pytest.fixture
-def app(service: PolicyService) -> Flask:
-    return create_app(service)
+def app(service: PolicyService, issuer: Issuer) -> Flask:
+    made = create_app(service)
+    headers = {"Authorization": f"Bearer {token(iss=issuer.oidc.issuer)}"}
+
+    def is_known() -> bool:
+        return made.test_client().get("/api/v1/whoami", headers=headers).status_code == 200
+
+    eventually(is_known, "the keys of the issuer are there")
+    return made
 
 
 def request_of(route: str) -> tuple[str, str, Any]:
