@@ -65,6 +65,12 @@ class Place:
             self.keys.append(str(path))
         self.started: list[PolicyService] = []
 
+    def put(self, content: bytes) -> None:
+        """Put a bundle there at once: half of one would be refused by whoever looks in that moment."""
+        draft = self.file.with_suffix(".draft")
+        draft.write_bytes(content)
+        draft.replace(self.file)
+
     def settings(self, **more: Any) -> Settings:
         values = {
             "data_dir": str(self.directory / "data"),
@@ -86,7 +92,7 @@ class Place:
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
     there = Place(tmp_path)
-    there.file.write_bytes(made())
+    there.put(made())
     yield there
     there.stop()
 
@@ -128,7 +134,7 @@ def judged(version: int, port: int) -> bytes:
 
 
 def test_functions_come_into_force_with_the_policies_that_ask_them(place: Place) -> None:
-    place.file.write_bytes(judged(1, 80))
+    place.put(judged(1, 80))
     service = place.service()
 
     def asked(port: int) -> bool:
@@ -136,7 +142,7 @@ def test_functions_come_into_force_with_the_policies_that_ask_them(place: Place)
 
     assert (asked(80), asked(81)) == (True, False)
     service.start()
-    place.file.write_bytes(judged(2, 81))
+    place.put(judged(2, 81))
     eventually(lambda: asked(81), "the second bundle is in force")
     assert not asked(80)
     active = service.bundles.active()
@@ -156,7 +162,7 @@ def test_functions_come_into_force_with_the_policies_that_ask_them(place: Place)
     ],
 )
 def test_without_a_first_bundle_nothing_starts(place: Place, content: bytes, code: str) -> None:
-    place.file.write_bytes(content)
+    place.put(content)
     with pytest.raises(BundleError) as caught:
         place.service()
     assert caught.value.code == code
@@ -173,7 +179,7 @@ def test_without_a_source_of_signed_policies_nothing_starts(place: Place) -> Non
 def test_a_newer_bundle_is_pulled(place: Place) -> None:
     service = place.service()
     service.start()
-    place.file.write_bytes(made(2, 443))
+    place.put(made(2, 443))
     eventually(lambda: allows(service, 443), "the newer bundle is in force")
     assert not allows(service, 80)
     assert not service.troubles.all()
@@ -209,7 +215,7 @@ REFUSED: dict[str, Callable[[], bytes]] = {
 def test_what_is_refused_changes_nothing_and_is_told_once(place: Place, code: str) -> None:
     service = place.service()
     before = service.revision
-    place.file.write_bytes(REFUSED[code]())
+    place.put(REFUSED[code]())
     for _ in range(3):
         service.bundles.look()
     assert service.revision is before
@@ -221,7 +227,7 @@ def test_what_is_refused_changes_nothing_and_is_told_once(place: Place, code: st
     assert f"({code})" in trouble.detail
     assert service.bundles.last_error is not None
     assert service.bundles.last_error.code == code
-    place.file.write_bytes(made(2, 443))
+    place.put(made(2, 443))
     service.bundles.look()
     assert allows(service, 443)
     assert not service.troubles.all()
@@ -229,19 +235,19 @@ def test_what_is_refused_changes_nothing_and_is_told_once(place: Place, code: st
 
 
 def test_too_few_signatures(place: Place) -> None:
-    place.file.write_bytes(made(1, signers=(ANN, BEN)))
+    place.put(made(1, signers=(ANN, BEN)))
     service = place.service(bundle_threshold=2)
-    place.file.write_bytes(made(2, 443))
+    place.put(made(2, 443))
     service.bundles.look()
     assert told(service, "BUNDLE_REFUSED")[0]["code"] == "too_few_signatures"
-    place.file.write_bytes(made(2, 443, signers=(ANN, BEN)))
+    place.put(made(2, 443, signers=(ANN, BEN)))
     service.bundles.look()
     assert allows(service, 443)
 
 
 def test_a_refusal_is_told_once_over_restarts(place: Place) -> None:
     service = place.service()
-    place.file.write_bytes(made(2, 443, signers=(EVE,)))
+    place.put(made(2, 443, signers=(EVE,)))
     service.bundles.look()
     place.stop()
     service = place.service()
@@ -306,7 +312,7 @@ def test_what_a_restore_took_away_is_pulled_again(place: Place, *, require_signa
     backup = place.directory / "backup.db"
     back_up(service.store.database, backup, lambda _done, _total: None)
     newer = made(2, 443)
-    place.file.write_bytes(newer)
+    place.put(newer)
     service.bundles.look()
     assert allows(service, 443)
     put_back(service, backup)
@@ -349,7 +355,7 @@ def test_what_a_restore_took_away_is_pulled_again_before_anything_is_decided(pla
     service = place.service()
     backup = place.directory / "backup.db"
     back_up(service.store.database, backup, lambda _done, _total: None)
-    place.file.write_bytes(made(2, 443))
+    place.put(made(2, 443))
     service.bundles.look()
     place.stop()
     put_back(service, backup)
@@ -379,7 +385,7 @@ def test_what_the_api_changed_stays_and_is_told_until_the_bundle_is_handed_in(pl
 
 
 def test_a_changed_function_is_told(place: Place) -> None:
-    place.file.write_bytes(judged(1, 80))
+    place.put(judged(1, 80))
     service = place.service()
     service.start()
     service.functions.merge("f", {"code": FUNCTION.replace("PORT", "81")}, cause=BY)
@@ -400,7 +406,7 @@ def test_where_signatures_come_to_be_required_the_bundle_comes_back_by_itself(pl
 
 def test_numbers_that_are_written_otherwise_are_not_what_was_signed(place: Place) -> None:
     files = {"policies.json": policies(metadata={"x": 1})}
-    place.file.write_bytes(pack(bundle(ANN, files=files, now=datetime.now(UTC))))
+    place.put(pack(bundle(ANN, files=files, now=datetime.now(UTC))))
     service = place.service()
     service.administration.merge("web", {"metadata": {"x": 1.0}}, cause=BY)
     active = service.bundles.active()
@@ -447,7 +453,7 @@ def test_a_bundle_that_expired_by_a_wrong_clock_is_tried_again(place: Place, kin
     with serving(made()) as served:
         source = str(place.file) if kind == "file" else f"http://127.0.0.1:{served.port}/b"
         service = place.service(bundle_source=source)
-        place.file.write_bytes(newer)
+        place.put(newer)
         served.content, served.tag = newer, '"2"'
         right = service.bundles._clock
         service.bundles._clock = lambda: datetime.now(UTC) + 31 * DAY
@@ -857,9 +863,9 @@ def test_of_several_services_one_activates_a_bundle(place: Place, postgres_url: 
     services = [place.service(database=postgres_url, data_dir=str(place.directory / name)) for name in ("a", "b", "c")]
     for service in services:
         service.start()
-    place.file.write_bytes(made(2, 443))
+    place.put(made(2, 443))
     eventually(lambda: all(allows(service, 443) for service in services), "all have the newer bundle")
-    place.file.write_bytes(made(3, 22, signers=(EVE,)))
+    place.put(made(3, 22, signers=(EVE,)))
     eventually(lambda: all("bundle_refused" in service.troubles for service in services), "all refuse the forged one")
     assert [event["version"] for event in told(services[0], "BUNDLE_ACTIVATED")] == [1, 2]
     assert len(told(services[0], "BUNDLE_REFUSED")) == 1

@@ -8,7 +8,6 @@ import pytest
 from tests.store.stores import checked
 
 from policy_engine.model.event import Event
-from policy_engine.model.record import Checked
 from policy_engine.store.rings import Ring, Rings
 
 
@@ -40,7 +39,7 @@ def event(number: int) -> Event:
 def test_both_kinds_in_one_order() -> None:
     rings = Rings(5, 6, capacity=2)
     assert rings.of(management=True, decisions=True) == ([], 6)
-    made: list[Event | Checked] = [event(10), checked(), event(12), checked(), checked()]
+    made: list[Event | bytes] = [event(10), b"11", event(12), b"13", b"14"]
     for position, item in enumerate(made, 10):
         if isinstance(item, Event):
             rings.management.append(position, item)

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import chain
 from random import Random
+from time import sleep
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from policy_engine.store.chain import entry_hash
 from policy_engine.store.change import Transaction
 from policy_engine.store.database import Database
 from policy_engine.store.decisions import DecisionQuery
+from policy_engine.store.draft import Draft
 from policy_engine.store.encode import MAX_ITEMS_A_ROW
 from policy_engine.store.opened import Store
 from policy_engine.store.options import DEFAULT_TENANT
@@ -347,16 +349,27 @@ def test_a_writer_that_was_overtaken_reads_its_chain_again_and_loses_nothing(sto
     assert len(all_decisions(again, DecisionQuery(client="c"))) == 3
 
 
+def poison(decision_id: str) -> Draft:
+    """Return what cannot be encoded."""
+    return Draft(
+        decision_id=decision_id,
+        allowed=True,
+        violated=False,
+        policy_type="a",
+        policy_id=None,
+        decision=b"{",
+        request=b"[",
+        source=None,
+        represents=1,
+    )
+
+
 def test_what_cannot_be_written_does_not_block_what_can(stores: Stores) -> None:
     store = stores(started=False)
     made = [checked(client_id=f"c{number}", client_ip="10.0.0.1") for number in range(6)]
     for number, item in enumerate(made):
-        if number in (2, 4):
-            poison = item._replace(context={**item.context, "odd": object()})
-            store.writer.record_decisions([poison])
-        elif number == 3:
-            odd: dict[Any, Any] = {**item.context, "deep": {"er": object(), 5: 5}}
-            store.writer.record_decisions([item._replace(context=odd)])
+        if number in (2, 3, 4):
+            store.writer._intake.record_decision(b"{}", poison(str(number)))
         else:
             store.writer.record_decisions([item])
     store.events.record("ENGINE_START", {"odd": object()})
@@ -373,6 +386,28 @@ def test_what_cannot_be_written_does_not_block_what_can(stores: Stores) -> None:
     assert len(Content(stores.url).rows("event")) == 1
     stores.stop()
     Content(stores.url).check_chains()
+
+
+@pytest.mark.parametrize("odd", [object(), {"deep": [object()]}])
+def test_what_is_not_of_json_is_refused_before_it_is_taken(stores: Stores, odd: Any) -> None:
+    store = stores()
+    item = checked(client_id="c")
+    with pytest.raises(TypeError):
+        store.writer.record_decisions([item._replace(context={**item.context, "odd": odd})])
+    flush(store)
+    assert all_decisions(store) == []
+
+
+def test_what_becomes_of_a_context_later_does_not_reach_the_log(stores: Stores) -> None:
+    store = stores(started=False)
+    context = {"client_id": "c", "nested": {"list": [1]}}
+    store.writer.record_decisions([checked()._replace(context=context)])
+    context["client_id"] = "d"
+    context["nested"]["list"].append(2)  # type: ignore[index]
+    store.start()
+    flush(store)
+    (shown,) = all_decisions(store)
+    assert shown.entry.context == {"client_id": "c", "nested": {"list": [1]}}
 
 
 @pytest.mark.parametrize(
@@ -399,3 +434,29 @@ def test_what_the_log_takes_falls_when_decisions_go(stores: Stores) -> None:
     before = store.database.bytes_used()
     assert remove_decisions(store, store.writer.readable_until).entries >= 1000
     assert 0 < store.database.bytes_used() < before
+
+
+def test_whoever_decides_faster_than_is_written_is_slowed_down_and_not_refused(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = stores(started=False)
+    pauses: list[float] = []
+    monkeypatch.setattr(store.writer._intake._lock, "wait", pauses.append)
+    store.writer.record_decisions([checked()])
+    store.writer.record_decisions(batch(3))
+    young = list(pauses)
+    sleep(0.15)
+    store.writer.record_decisions([checked()])
+    store.writer.record_decisions(batch(3))
+    late = pauses[len(young) :]
+    monkeypatch.undo()
+    assert len(late) == 2
+    assert 0 < max(late) < 0.01
+    store.start()
+    flush(store)
+    monkeypatch.setattr(store.writer._intake._lock, "wait", pauses.append)
+    before = len(pauses)
+    store.writer.record_decisions([checked()])
+    assert len(pauses) == before, "what is written does not count"
+    monkeypatch.undo()
+    assert len(Content(stores.url).decision_ids()) >= 8

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import Connection, Table, insert, select, update
+from sqlalchemy import Connection, Table, bindparam, insert, select, update
 from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 
 from policy_engine.model.errors import PolicyEngineError
@@ -19,6 +19,26 @@ BLOCK_ITEMS = 1000
 """How many decisions a block takes in before the next one begins."""
 
 _ROWS_A_STATEMENT = 64
+
+
+# Statements of every turn: to build one takes longer than to carry it out.
+_ADVANCE = (
+    update(schema.chain)
+    .where(
+        schema.chain.c.tenant == bindparam("at_tenant"),
+        schema.chain.c.writer == bindparam("at_writer"),
+        schema.chain.c.stream == bindparam("at_stream"),
+        schema.chain.c.seq == bindparam("before_seq"),
+        schema.chain.c.hash == bindparam("before_hash"),
+    )
+    .values({name: bindparam(name) for name in Link._fields})
+)
+_EXTEND_BLOCK = (
+    update(schema.block)
+    .where(schema.block.c.tenant == bindparam("at_tenant"), schema.block.c.first == bindparam("at_first"))
+    .values({name: bindparam(name) for name in ("last", "count", "terms")})
+)
+_ADD_BLOCK = insert(schema.block)
 
 
 class FencedError(PolicyEngineError):
@@ -73,13 +93,13 @@ class Batch:
         link = self.links[stream] = follow(self.links[stream], position, body, items)
         self._rows[stream].append((self.tenant, position, *columns, link.seq, body, link.hash))
 
-    def append_decisions(self, position: int, body: bytes, items: int, terms: set[int]) -> None:
-        """Append a row to the decision log and take its terms into the index."""
-        self.append("decision", position, body, (items, pack(terms)), items)
+    def append_decisions(self, position: int, body: bytes, items: int, terms: bytes) -> None:
+        """Append a row to the decision log and take its terms, which are packed, into the index."""
+        self.append("decision", position, body, (items, terms), items)
         if self.block.count >= BLOCK_ITEMS:
             self._blocks.append(self.block)
             self.block = Block()
-        self.block.add(position, items, terms)
+        self.block.add(position, items, unpack(terms))
 
     @property
     def appended(self) -> int:
@@ -111,29 +131,19 @@ class Batch:
                 self._write_block(block)
 
     def _advance(self, stream: str) -> None:
-        ends, old, new = schema.chain, self._before[stream], self.links[stream]
-        moved = self.connection.execute(
-            update(ends)
-            .where(
-                ends.c.tenant == self.tenant,
-                ends.c.writer == self.writer,
-                ends.c.stream == stream,
-                ends.c.seq == old.seq,
-                ends.c.hash == old.hash,
-            )
-            .values(seq=new.seq, position=new.position, hash=new.hash, items=new.items)
-        )
+        old, new = self._before[stream], self.links[stream]
+        where = {"at_tenant": self.tenant, "at_writer": self.writer, "at_stream": stream}
+        before = {"before_seq": old.seq, "before_hash": old.hash}
+        moved = self.connection.execute(_ADVANCE, {**where, **before, **new._asdict()})
         if moved.rowcount != 1:
             raise FencedError(f"writer {self.writer} of `{stream}` was overtaken")
 
     def _write_block(self, block: Block) -> None:
-        table = schema.block
         values = {"last": block.last, "count": block.count, "terms": pack(block.terms)}
         if block.stored:
-            key = (table.c.tenant == self.tenant, table.c.first == block.first)
-            self.connection.execute(update(table).where(*key).values(**values))
+            self.connection.execute(_EXTEND_BLOCK, {"at_tenant": self.tenant, "at_first": block.first, **values})
         else:
-            self.connection.execute(insert(table).values(tenant=self.tenant, first=block.first, **values))
+            self.connection.execute(_ADD_BLOCK, {"tenant": self.tenant, "first": block.first, **values})
 
 
 def open_block(connection: Connection, tenant: str, writer: int, link: Link) -> Block:

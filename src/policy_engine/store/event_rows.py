@@ -16,6 +16,7 @@ OF_DECISIONS = frozenset({"POLICY_APPLIED", "POLICY_VIOLATION"})
 """The types of the events that are rendered from decisions."""
 
 _decode_event = msgspec.json.Decoder(Event).decode
+decode_decision = msgspec.json.Decoder(Decision).decode
 
 
 def streams_of(types: frozenset[str]) -> list[str]:

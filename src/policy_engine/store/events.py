@@ -16,7 +16,7 @@ from policy_engine.model.event import Event
 from policy_engine.store import schema
 from policy_engine.store.database import Database
 from policy_engine.store.encode import MAX_SPAN
-from policy_engine.store.event_rows import details_of, event_items, streams_of, type_filter, type_of
+from policy_engine.store.event_rows import decode_decision, details_of, event_items, streams_of, type_filter, type_of
 from policy_engine.store.following import Entry, Followed, Place, Readable, advance
 from policy_engine.store.position import (
     MAX_WRITERS,
@@ -194,7 +194,7 @@ class EventLog:
     ) -> _Found:
         own = self._writer.number
         held, evicted = self._writer.readable(vector, management=kind == "event", decisions=kind == "decision")
-        items: list[Entry] = [(at, item if isinstance(item, Event) else item.decision) for at, item in held]
+        items: list[Entry] = [(at, item if isinstance(item, Event) else decode_decision(item)) for at, item in held]
         until = own_until = None
         if connection is not None:
             head = next((end.head for end in ends if end.writer == own and end.stream == kind), 0)

@@ -7,37 +7,60 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import Condition, Lock
 from threading import Event as Signal
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from policy_engine.ids import SequenceIds
 from policy_engine.model.errors import BusyError
 from policy_engine.model.event import Event
-from policy_engine.model.record import Checked
 from policy_engine.store.chain import Link
 from policy_engine.store.change import Change, make_event
-from policy_engine.store.encode import Decisions, Happened, Record
-from policy_engine.store.item import Item
-from policy_engine.store.position import Positions, Vector, step
+from policy_engine.store.draft import Draft
+from policy_engine.store.encode import Decisions, Drafted, Happened, Record
+from policy_engine.store.position import Positions, Vector, position_at, step
 from policy_engine.store.rings import Rings
 
 MAX_WAIT_SECONDS = 0.25
 MAX_BATCH_ITEMS = 2000
 
+_BEHIND = position_at(80_000)
+"""How many microseconds may lie between two decisions that wait until the younger one has to wait a moment."""
 
-class Pending(NamedTuple):
-    """What waits in the queue: a record as it was made, and who waits for it to be lasting."""
-
-    position: int
-    item: Event | Sequence[Item]
-    signal: Signal | None
+_PAUSE_SECONDS = 0.0005
 
 
 class Taken(NamedTuple):
-    """What the writer took to write: what waited, and a change with the positions it may use."""
+    """What the writer took to write.
 
-    pending: list[Pending]
+    Attributes:
+        events: What happened.
+        decisions: What was decided.
+        signals: Set when all that is lasting.
+        change: What somebody wants to be done.
+        positions: Those that the change may use.
+    """
+
+    events: list[Happened]
+    decisions: Drafted
+    signals: list[Signal]
     change: Change[Any] | None
     positions: list[int]
+
+
+class _Part:
+    """Decisions that are taken together, and who waits for them to be lasting."""
+
+    __slots__ = ("drafts", "positions", "signals")
+
+    def __init__(self) -> None:
+        self.positions: list[int] = []
+        self.drafts: list[Draft] = []
+        self.signals: list[Signal] = []
+
+    def __iadd__(self, other: _Part) -> Self:
+        self.positions += other.positions
+        self.drafts += other.drafts
+        self.signals += other.signals
+        return self
 
 
 class Intake:
@@ -55,10 +78,11 @@ class Intake:
         self._ids = ids
         self._capacity = capacity
         self.keeps_decisions = keeps_decisions
-        self._events: deque[Pending] = deque()
-        self._decisions: deque[list[Pending]] = deque([[]])
+        self._events: deque[Happened] = deque()
+        self._decisions: deque[_Part] = deque([_Part()])
         self._changes: deque[Change[Any]] = deque()
         self._queued = 0
+        self._oldest = 0
         self._mutex = Lock()
         self._lock = Condition(self._mutex)
         self.wake = Signal()
@@ -95,23 +119,21 @@ class Intake:
             position = self._positions.take()
             event = make_event(self._ids, position, event_type, details)
             self.rings.management.append(position, event)
-            self._events.append(Pending(position, event, None))
+            self._events.append(Happened(position=position, event=event))
         return event
 
-    def record_decisions(self, checked: Sequence[Checked], items: Sequence[Item], *, sync: bool = False) -> None:
+    def record_decisions(self, encoded: Sequence[bytes], drafts: Sequence[Draft], *, sync: bool = False) -> None:
         """Take decisions; they are stored soon, or have been when this returns if `sync`.
 
         Args:
-            checked: For the memory.
-            items: The same for the store.
+            encoded: The decisions as JSON, for the memory.
+            drafts: The same for the store, if it is to keep them.
             sync: Whether to wait.
 
         Raises:
             BusyError: The queue stayed full, or what was to be stored at once was not stored in time.
         """
-        count = len(checked)
-        if count == 1 and not sync and self._record_one(checked, items):
-            return
+        count = len(encoded)
         signal = Signal() if sync else None
         with self._mutex:
             if self._closed:
@@ -121,15 +143,17 @@ class Intake:
                 if not self._lock.wait_for(lambda: self._fits(count), MAX_WAIT_SECONDS):
                     raise BusyError("the decision log cannot keep up: nothing was recorded of this check")
             last = self._positions.take(count)
-            append = self.rings.decisions.append
-            if count == 1:
-                append(last, checked[0])
-            else:
-                for number, item in enumerate(checked, 1 - count):
-                    append(step(last, number), item)
+            positions = [step(last, number) for number in range(1 - count, 1)]
+            for position, item in zip(positions, encoded, strict=True):
+                self.rings.decisions.append(position, item)
             if not self.keeps_decisions:
                 return
-            self._queue(Pending(last, items, signal), count)
+            part = self._open_part()
+            part.positions += positions
+            part.drafts += drafts
+            if signal is not None:
+                part.signals.append(signal)
+            self._count(count, positions[0])
         if signal is not None:
             self.wake.set()
             if not signal.wait(MAX_WAIT_SECONDS):
@@ -137,27 +161,42 @@ class Intake:
         elif self._queued >= MAX_BATCH_ITEMS and not self.wake.is_set():
             self.wake.set()
 
-    def _record_one(self, checked: Sequence[Checked], items: Sequence[Item]) -> bool:
-        """Take one decision if there is room for it: the common case, and the hot path."""
+    def record_decision(self, encoded: bytes, draft: Draft | None) -> None:
+        """Take one decision as `record_decisions` does: the common case, and the hot path."""
         with self._mutex:
-            if self._closed or self._queued >= self._capacity:
-                return False
-            last = self._positions.take()
-            self.rings.decisions.append(last, checked[0])
-            if self.keeps_decisions:
-                self._queue(Pending(last, items, None), 1)
-        if self._queued >= MAX_BATCH_ITEMS and not self.wake.is_set():  # to wake the writer takes a third of this
-            self.wake.set()
-        return True
+            if not self._closed and self._queued < self._capacity:
+                position = self._positions.take()
+                self.rings.decisions.append(position, encoded)
+                if draft is not None:
+                    part = self._decisions[-1]
+                    if len(part.drafts) >= MAX_BATCH_ITEMS:
+                        part = self._open_part()
+                    part.positions.append(position)
+                    part.drafts.append(draft)
+                    self._count(1, position)
+                    if self._queued >= MAX_BATCH_ITEMS and not self.wake.is_set():
+                        self.wake.set()  # which takes a third of all this
+                return
+        self.record_decisions((encoded,), () if draft is None else (draft,))
 
-    def _queue(self, pending: Pending, count: int) -> None:
-        """Put decisions into the last part of the queue, or begin a new one: the writer takes part by part."""
-        part = self._decisions[-1]
-        if len(part) >= MAX_BATCH_ITEMS:
-            part = []
-            self._decisions.append(part)
-        part.append(pending)
+    def _count(self, count: int, position: int) -> None:
+        """Count decisions that were put into the queue from a position on; wait a moment while the writer is behind.
+
+        Whoever decides faster than can be written is slowed down a little all the time, and not stopped in the end.
+        """
+        if not self._queued:
+            self._oldest = position
         self._queued += count
+        if position - self._oldest > _BEHIND:
+            self._lock.wait(_PAUSE_SECONDS)
+
+    def _open_part(self) -> _Part:
+        """Return the last part of the queue, or a new one: the writer takes part by part."""
+        part = self._decisions[-1]
+        if len(part.drafts) >= MAX_BATCH_ITEMS:
+            part = _Part()
+            self._decisions.append(part)
+        return part
 
     def _fits(self, count: int) -> bool:
         return not self._queued or self._queued + count <= self._capacity
@@ -213,10 +252,10 @@ class Intake:
         with self._lock:
             change = self._next_change()
             appends = change is not None and change.positions > 0
-            pending = self._take_waiting(whole=appends)
+            part, events = self._take_waiting(whole=appends)
             positions = self._take_positions(change.positions) if change is not None and appends else []
-        pending.sort(key=_position)
-        return Taken(pending, change, positions)
+        decisions = Drafted(part.positions, part.drafts)
+        return Taken(events, decisions, part.signals, change, positions)
 
     def _next_change(self) -> Change[Any] | None:
         while self._changes:
@@ -225,17 +264,18 @@ class Intake:
                 return change
         return None
 
-    def _take_waiting(self, *, whole: bool) -> list[Pending]:
+    def _take_waiting(self, *, whole: bool) -> tuple[_Part, list[Happened]]:
         """Take the first part of the queue, or all of it, and the events up to there; callers wait meanwhile."""
         taken = self._decisions.popleft()
         while whole and self._decisions:
             taken += self._decisions.popleft()
         if not self._decisions:
-            self._decisions.append([])
-        following = self._decisions[0]
-        while self._events and not (following and following[0].position < self._events[0].position):
-            taken.append(self._events.popleft())
-        return taken
+            self._decisions.append(_Part())
+        following = self._decisions[0].positions
+        events: list[Happened] = []
+        while self._events and not (following and following[0] < self._events[0].position):
+            events.append(self._events.popleft())
+        return taken, events
 
     def _take_positions(self, count: int) -> list[int]:
         """Take the positions of a change; what is recorded from now on is not read before it is done."""
@@ -262,23 +302,26 @@ class Intake:
         with self._lock:
             self._horizon = None
 
-    def release(self, pending: Sequence[Pending]) -> None:
+    def release(self, taken: Taken) -> None:
         """Make room for as much as has become lasting, and tell who waits for that."""
         with self._lock:
-            self._queued -= sum(map(_items, pending))
+            self._queued -= len(taken.decisions.drafts)
+            if self._queued:
+                self._oldest = self._decisions[0].positions[0]
             self._lock.notify_all()
-        for item in pending:
-            if item.signal is not None:
-                item.signal.set()
+        for signal in taken.signals:
+            signal.set()
 
     def settle(self, links: Mapping[str, Link]) -> None:
         """Let memory begin where the store ends, when nothing that it has lost is still to be written."""
         with self._lock:
-            for ring, waiting, stream in (
-                (self.rings.management, self._events, "event"),
-                (self.rings.decisions, self._decisions[0], "decision"),
+            first_event = next((record.position for record in self._events), None)
+            first_decision = next(iter(self._decisions[0].positions), None)
+            for ring, first, stream in (
+                (self.rings.management, first_event, "event"),
+                (self.rings.decisions, first_decision, "decision"),
             ):
-                is_waiting = bool(waiting) and _first(waiting[0]) <= ring.evicted
+                is_waiting = first is not None and first <= ring.evicted
                 if not is_waiting and (stream == "event" or self.keeps_decisions):
                     ring.evicted = min(ring.evicted, links[stream].position)
 
@@ -329,15 +372,3 @@ class Intake:
 
 def _rings(links: Mapping[str, Link]) -> Rings:
     return Rings(links["event"].position, links["decision"].position)
-
-
-def _first(pending: Pending) -> int:
-    return step(pending.position, 1 - max(_items(pending), 1))
-
-
-def _position(pending: Pending) -> int:
-    return pending.position
-
-
-def _items(pending: Pending) -> int:
-    return 0 if isinstance(pending.item, Event) else len(pending.item)

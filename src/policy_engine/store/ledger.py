@@ -18,7 +18,8 @@ from policy_engine.store.chain import Link
 from policy_engine.store.change import Change, Transaction
 from policy_engine.store.checkpoints import Signer
 from policy_engine.store.database import Database, is_refusal
-from policy_engine.store.encode import MAX_SPAN, Record, append_records, positions_in, seal_records
+from policy_engine.store.encode import MAX_SPAN, Happened, Waiting, append_event, positions_in
+from policy_engine.store.encoding import Encoding
 from policy_engine.store.position import MAX_WRITERS, step, writer_of
 from policy_engine.store.seat import Seat, take_seat
 from policy_engine.store.subjects import Subjects, erasures
@@ -51,7 +52,7 @@ class Ledger:
         name: str,
         ids: SequenceIds,
         signer: Signer,
-        personal: Sequence[str],
+        encoding: Encoding,
         subjects: Subjects,
     ) -> None:
         """Take a seat and read where its chains end.
@@ -62,7 +63,7 @@ class Ledger:
             name: What names this process in the registry.
             ids: Makes the ids of events.
             signer: Makes the checkpoints.
-            personal: Dotted paths of context fields that are written under pseudonyms.
+            encoding: Makes rows of decisions.
             subjects: Whom these are about.
 
         Raises:
@@ -73,7 +74,7 @@ class Ledger:
         self._name = name
         self._ids = ids
         self._signer = signer
-        self._personal = personal
+        self._encoding = encoding
         self._subjects = subjects
         self._seat, self.links, self._block = self._find_seat(None)
 
@@ -159,7 +160,7 @@ class Ledger:
                 found.update(positions_in(position, bytes(body)))
         return found & positions
 
-    def write(self, records: Sequence[Record], change: Change[Any] | None, positions: Sequence[int]) -> Outcome:
+    def write(self, records: Sequence[Waiting], change: Change[Any] | None, positions: Sequence[int]) -> Outcome:
         """Write records and carry out a change, all in one transaction, with a checkpoint when one is due.
 
         Raises:
@@ -185,12 +186,17 @@ class Ledger:
         self._signer.committed(appended, signed=signed)
         return outcome
 
-    def _append(self, batch: Batch, records: Sequence[Record]) -> None:
-        if not records:
-            return
-        self._subjects.begin(erasures(batch.connection, self._tenant))
-        ensure = partial(self._subjects.ensure, batch.connection)
-        append_records(batch, seal_records(records, self._personal, ensure))
+    def _append(self, batch: Batch, records: Sequence[Waiting]) -> None:
+        decisions = [record for record in records if not isinstance(record, Happened)]
+        for record in records:
+            if isinstance(record, Happened):
+                append_event(batch, record.position, record.event)
+        if decisions:
+            generation = erasures(batch.connection, self._tenant)
+            self._subjects.begin(generation)
+            ensure = partial(self._subjects.ensure, batch.connection)
+            for row in self._encoding.rows(decisions, generation, ensure):
+                batch.append_decisions(row.position, row.body, row.count, row.terms)
 
     def _apply(self, batch: Batch, change: Change[Any], positions: Sequence[int]) -> Outcome:
         """Carry out a change inside the transaction; return what is to be done once that is committed."""

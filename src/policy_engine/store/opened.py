@@ -65,6 +65,7 @@ class Store:
                 redactor=Redactor(options.masked, options.personal),
                 capacity=options.queue,
                 keeps_decisions=options.keeps_decisions,
+                much=options.much,
                 told=told,
             )
             try:

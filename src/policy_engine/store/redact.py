@@ -17,7 +17,7 @@ class Redactor:
     """Masks contexts; the settings name fields by dotted path, such as `properties.diagnosis`."""
 
     def __init__(self, masked: Collection[str] = (), personal: Collection[str] = ()) -> None:
-        self._masked = frozenset(masked)
+        self.masked = frozenset(masked)
         self.personal = tuple(personal)
         self._known: dict[str, bool] = {}
         self._plain: set[tuple[str, ...]] = set()
@@ -77,7 +77,7 @@ class Redactor:
         if hidden is None:
             if len(self._known) >= _MAX_REMEMBERED:
                 self._known = {}
-            hidden = self._known[path] = is_secret(str(key)) or path in self._masked
+            hidden = self._known[path] = is_secret(str(key)) or path in self.masked
         return hidden
 
 

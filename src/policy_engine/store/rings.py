@@ -6,7 +6,6 @@ from collections import deque
 from typing import Any, Generic, TypeVar
 
 from policy_engine.model.event import Event
-from policy_engine.model.record import Checked
 
 CAPACITY = 1000
 
@@ -38,12 +37,17 @@ class Ring(Generic[T]):
 
 
 class Rings:
-    """What one process recorded lately."""
+    """What one process recorded lately.
+
+    Attributes:
+        management: Events.
+        decisions: Decisions as JSON: bytes are less to keep alive than the objects they are of.
+    """
 
     def __init__(self, management: int, decisions: int, capacity: int = CAPACITY) -> None:
         """Begin empty behind the positions of the last event and the last decision before."""
         self.management: Ring[Event] = Ring(capacity)
-        self.decisions: Ring[Checked] = Ring(capacity)
+        self.decisions: Ring[bytes] = Ring(capacity)
         self.management.evicted = management
         self.decisions.evicted = decisions
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
-from sqlalchemy import Connection, delete, insert, select, text, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, text, update
 
 from policy_engine.store.schema import erased, store, subject
 
@@ -27,6 +27,7 @@ _MAX_NAME = 256
 _DIGEST_AT = ":sha256:"
 
 
+_ERASURES = select(store.c.subject_generation).where(store.c.tenant == bindparam("tenant"))
 _ADD_ON_POSTGRESQL = text("""
     INSERT INTO subject (tenant, name, key, pseudonym)
     SELECT :tenant, * FROM unnest(CAST(:name AS text[]), CAST(:key AS bytea[]), CAST(:pseudonym AS text[]))
@@ -81,6 +82,11 @@ def _seal_text(key: bytes, text: str) -> str:
     return MARK + urlsafe_b64encode(AESSIV(key).encrypt(text.encode(), None)).decode().rstrip("=")
 
 
+def forget_sealed() -> None:
+    """Forget every key that something was sealed with lately."""
+    _seal_text.cache_clear()
+
+
 def seal_alone(subject: Subject, value: Any) -> str:
     """Return the token for a value that is its own subject; it begins with the pseudonym, by which the key is found."""
     sealed = seal(subject.key, value)
@@ -104,7 +110,7 @@ def unseal(key: bytes, token: str) -> Any:
 
 def erasures(connection: Connection, tenant: str) -> int:
     """Return how often keys were deleted."""
-    return int(connection.execute(select(store.c.subject_generation).where(store.c.tenant == tenant)).scalar_one())
+    return int(connection.execute(_ERASURES, {"tenant": tenant}).scalar_one())
 
 
 class Subjects:
@@ -127,7 +133,7 @@ class Subjects:
         with self._lock:
             if generation != self._generation:
                 self.lasting = {}
-                _seal_text.cache_clear()
+                forget_sealed()
                 self._generation = generation
 
     def begin(self, generation: int) -> None:

@@ -33,7 +33,8 @@ def pack(numbers: frozenset[int] | set[int]) -> bytes:
 
 def unpack(packed: bytes) -> set[int]:
     """Return the terms in packed bytes."""
-    return {int.from_bytes(packed[place : place + SIZE], "big") for place in range(0, len(packed), SIZE)}
+    count = len(packed) // SIZE
+    return set(struct.unpack(f">{count}I", packed[: count * SIZE]))
 
 
 def packed_term(number: int) -> bytes:

@@ -6,21 +6,21 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from itertools import islice
+from itertools import islice, repeat
 from threading import Thread
 from typing import Any, TypeVar
 
 from policy_engine.ids import SequenceIds
 from policy_engine.model.errors import BusyError, StateError, StoreUnavailableError, TurnError
-from policy_engine.model.event import Event
 from policy_engine.model.record import Checked
 from policy_engine.store.batch import FencedError
 from policy_engine.store.change import Change, Transaction
 from policy_engine.store.checkpoints import Signer
 from policy_engine.store.database import Database
-from policy_engine.store.encode import Decisions, Happened, Record, decode_records, encode_record, name_of
-from policy_engine.store.intake import MAX_BATCH_ITEMS, MAX_WAIT_SECONDS, Intake, Pending
-from policy_engine.store.item import Encoder
+from policy_engine.store.draft import draft, encode_decision, unquoted
+from policy_engine.store.encode import Decisions, Drafted, Record, Waiting, decode_records, encode_record, name_of
+from policy_engine.store.encoding import Encoding
+from policy_engine.store.intake import MAX_BATCH_ITEMS, MAX_WAIT_SECONDS, Intake
 from policy_engine.store.ledger import Ledger
 from policy_engine.store.position import step, writer_of
 from policy_engine.store.redact import Redactor
@@ -55,6 +55,7 @@ class Writer:
     to the spool; what does not fit there waits in the queue, and who records more is made to wait, then refused.
 
     Attributes:
+        keeps_decisions: Whether decisions are stored.
         record: Takes an event (`Intake.record`).
         notice_erasures: Forgets keys that other processes deleted (`Ledger.notice_erasures`).
         readable: Returns what this process has in memory (`Intake.readable`).
@@ -72,6 +73,7 @@ class Writer:
         redactor: Redactor,
         capacity: int,
         keeps_decisions: bool,
+        much: int,
         told: Callable[[str, str | None], None],
     ) -> None:
         """Take a seat and read where its chains end.
@@ -86,6 +88,7 @@ class Writer:
             redactor: What is not to be written.
             capacity: How many decisions may wait.
             keeps_decisions: Whether decisions are stored; otherwise only the last ones are in memory.
+            much: How many decisions at once are worth being encoded by another process.
             told: Called with the code of a trouble and its text, or None when it is over.
 
         Raises:
@@ -99,18 +102,20 @@ class Writer:
         self._away = False
         self._attempts = 0
         self._retry_at = 0.0
-        self._unwritten: list[Record] = []
+        self._unwritten: list[Waiting] = []
         ids = SequenceIds(store_id)
-        subjects = Subjects(tenant)
-        self._encoder = Encoder(redactor, subjects)
+        self._redactor = redactor
+        self.keeps_decisions = keeps_decisions
+        self._subjects = Subjects(tenant)
+        self._encoding = Encoding(redactor, much=much)
         self._ledger = Ledger(
             database,
             tenant=tenant,
             name=name,
             ids=ids,
             signer=signer,
-            personal=redactor.personal,
-            subjects=subjects,
+            encoding=self._encoding,
+            subjects=self._subjects,
         )
         self._intake = Intake(
             ids, self._ledger.number, self._ledger.links, capacity=capacity, keeps_decisions=keeps_decisions
@@ -135,6 +140,7 @@ class Writer:
         self._intake.close()
         self._turn()
         self._refuse_changes()
+        self._encoding.close()
         self._ledger.release()
         self._spool.close()
 
@@ -152,11 +158,6 @@ class Writer:
     def rings(self) -> Rings:
         """What was recorded lately."""
         return self._intake.rings
-
-    @property
-    def keeps_decisions(self) -> bool:
-        """Whether decisions are stored."""
-        return self._intake.keeps_decisions
 
     @property
     def waiting(self) -> int:
@@ -226,17 +227,30 @@ class Writer:
             BusyError: The queue stayed full, or what was to be stored at once was not stored in time.
         """
         if may_quote:
-            kept = [self._encoder.unquoted(item) for item in checked]
+            kept = [unquoted(item, self._redactor) for item in checked]
             if any(one is not other for one, other in zip(kept, checked, strict=True)):
                 checked, bodies = kept, None
-        items = self._encoder.items(checked, bodies, source, represents) if self._intake.keeps_decisions else ()
-        self._intake.record_decisions(checked, items, sync=sync)
+        if len(checked) == 1 and not sync:  # the common case, and the hot path
+            encoded = encode_decision(checked[0].decision, bodies[0] if bodies else None)
+            waiting = draft(checked[0], encoded, source, represents) if self.keeps_decisions else None
+            self._intake.record_decision(encoded, waiting)
+            return
+        given = repeat(None) if bodies is None else bodies
+        remembered = [encode_decision(item.decision, body) for item, body in zip(checked, given, strict=False)]
+        drafts = (
+            [draft(*pair, source, represents) for pair in zip(checked, remembered, strict=True)]
+            if self.keeps_decisions
+            else ()
+        )
+        self._intake.record_decisions(remembered, drafts, sync=sync)
 
     # The thread
 
     def _run(self) -> None:
+        due = time.monotonic()
         while not self._stopping:
-            self._intake.wake.wait(FLUSH_SECONDS)
+            due = max(due + FLUSH_SECONDS, time.monotonic())
+            self._intake.wake.wait(due - time.monotonic())
             self._intake.wake.clear()
             self._turn()
         self._turn()
@@ -257,24 +271,29 @@ class Writer:
         """Persist what waits, and carry out one change after another."""
         go_on = True
         while go_on:
-            pending, change, positions = self._intake.take()
-            self._unwritten += map(_record_of, pending)
+            taken = self._intake.take()
+            had_some = bool(taken.events or taken.decisions.drafts)
+            self._unwritten += taken.events
+            if taken.decisions.drafts:
+                self._unwritten.append(taken.decisions)
             try:
-                self._persist(change, positions)
+                self._persist(taken.change, taken.positions)
             finally:
                 self._intake.end_turn()
-            if pending and self._unwritten:
+            if had_some and self._unwritten:
                 self._hold()
-            self._intake.release(pending)
+            self._intake.release(taken)
             if not self._away and not self._unwritten:
                 self._intake.settle(self._ledger.links)
             is_full = self._intake.waiting >= MAX_BATCH_ITEMS
-            go_on = self._intake.has_changes or is_full or (self._stopping and bool(pending))
+            go_on = self._intake.has_changes or is_full or (self._stopping and had_some)
+        self._encoding.rest()
 
     def _persist(self, change: Change[Any] | None, positions: list[int]) -> None:
         """Make what is unwritten lasting, in the database or in the spool; it stays unwritten if neither takes it."""
         try:
             if self._away:
+                self._unwritten = [*self._to_spool()]
                 if self._attempts >= _ATTEMPTS:  # to write what was spooled takes longer than anybody waits
                     _fail(change, StoreUnavailableError(f"the database `{self._database.url}` is away; try again"))
                     change = None
@@ -299,30 +318,49 @@ class Writer:
         That happens to what was recorded before the seat was lost.
         """
         end = self._ledger.end
-        for place, record in enumerate(self._unwritten):
-            if not self._follows(record, end):
-                with self._intake.moving():
-                    self._unwritten[place:] = map(self._intake.moved, self._unwritten[place:])
-                end = self._unwritten[-1].position
-                break
-            end = record.position
+        if not all(self._follows(record, end) for record in self._unwritten):
+            end = self._move_unwritten(end)
+        elif self._unwritten:
+            end = max(map(_last_of, self._unwritten))
         if positions and (positions[0] <= end or writer_of(positions[0]) != self.number):
             return self._intake.positions_again(len(positions))
         return positions
 
-    def _follows(self, record: Record, end: int) -> bool:
-        items = len(record.items) if isinstance(record, Decisions) else 1
-        return writer_of(record.position) == self.number and step(record.position, 1 - items) > end
+    def _move_unwritten(self, end: int) -> int:
+        """Give new positions to the first record that does not stand behind the end, and to all behind it."""
+        records = self._to_spool()
+        for place, record in enumerate(records):
+            if not self._follows(record, end):
+                with self._intake.moving():
+                    records[place:] = map(self._intake.moved, records[place:])
+                break
+            end = record.position
+        self._unwritten = [*records]
+        return records[-1].position if records else end
+
+    def _follows(self, record: Waiting, end: int) -> bool:
+        first = _first_of(record)
+        return writer_of(first) == self.number and first > end
+
+    def _to_spool(self) -> list[Record]:
+        """Return what is unwritten as it may be spooled, by rising positions."""
+        records: list[Record] = []
+        for record in self._unwritten:
+            if isinstance(record, Drafted):
+                records += self._encoding.to_spool(record, self._subjects.lasting)
+            else:
+                records.append(record)
+        return sorted(records, key=_last_of)
 
     def _write_one_by_one(self, *, replaying: bool = False) -> None:
         """Find the record that cannot be written, and go on without it."""
-        records, self._unwritten = self._unwritten, []
+        records, self._unwritten = self._to_spool(), []
         for number, record in enumerate(records):
             self._unwritten = [record]
             try:
                 self._commit(None, [])
             except (StateError, FencedError) as error:
-                self._unwritten = records[number:]
+                self._unwritten = [*records[number:]]
                 if replaying:
                     raise  # they are in the spool still
                 self._go_away(error)
@@ -365,9 +403,10 @@ class Writer:
             log.warning("%s; what is recorded goes to the spool", error)
         if self._attempts >= _ATTEMPTS:
             self._told("store_unavailable", "the database is away; the log says why")
-        self._unwritten = [record for record in self._unwritten if _can_be_encoded(record)]
+        records = [record for record in self._to_spool() if _can_be_encoded(record)]
+        self._unwritten = [*records]
         try:
-            self._spool.add([encode_record(record) for record in self._unwritten])
+            self._spool.add([encode_record(record) for record in records])
         except SpoolFullError:
             self._told("spool_full", "the spool is full: checks are refused until the database is back")
         except StateError as refusal:
@@ -385,13 +424,13 @@ class Writer:
             raise StoreUnavailableError(f"the database `{self._database.url}` is away")
         self._retry_at = time.monotonic() + _RETRY_SECONDS
         self._move(known=self._ledger.take_again())
-        waiting, self._unwritten = self._unwritten, []
+        waiting, self._unwritten = self._to_spool(), []
         try:
             self._replay(self._spool)
             self._spool.clear()
         finally:
-            self._unwritten = waiting
-        self._unwritten = self._missing(waiting)
+            self._unwritten = [*waiting]
+        self._unwritten = [*self._missing(waiting)]
         self._away = False
 
     def _move(self, *, known: bool) -> None:
@@ -434,7 +473,7 @@ class Writer:
                     encode_record(self._intake.moved(record)) for part in self._parts(spool) for record in part
                 )
         for part in self._parts(spool):
-            self._unwritten = part
+            self._unwritten = [*part]
             try:
                 self._commit(None, [])
             except (StateError, FencedError):
@@ -456,10 +495,14 @@ class Writer:
         return [record for record in records if record.position not in there]
 
 
-def _record_of(pending: Pending) -> Record:
-    if isinstance(pending.item, Event):
-        return Happened(position=pending.position, event=pending.item)
-    return Decisions(position=pending.position, items=pending.item)
+def _first_of(waiting: Waiting) -> int:
+    if isinstance(waiting, Drafted):
+        return waiting.positions[0]
+    return step(waiting.position, 1 - len(waiting.items)) if isinstance(waiting, Decisions) else waiting.position
+
+
+def _last_of(waiting: Waiting) -> int:
+    return waiting.positions[-1] if isinstance(waiting, Drafted) else waiting.position
 
 
 def _can_be_encoded(record: Record) -> bool:

@@ -1,0 +1,135 @@
+"""Drafts: decisions on their way to the log as whoever checks hands them in, before masks and pseudonyms."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from policy_engine.model.decision import Decision, ShadowOutcome, Violation
+from policy_engine.model.record import Checked
+from policy_engine.store.redact import Redactor, without
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(tuple[dict[str, Any], dict[str, Any]]).decode
+
+_Said = TypeVar("_Said", Decision, ShadowOutcome, Violation)
+
+
+class Draft(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A decision that waits to be logged. It holds secrets and names, so it is never on a disk.
+
+    What is asked and known is encoded at once: whatever becomes of the caller's objects, the log says what was decided
+    upon; and bytes neither keep objects alive nor have to be encoded again for another process.
+
+    Attributes:
+        decision_id: Names it where its content must not be shown.
+        allowed, violated, policy_type, policy_id: What it is found by, besides what the request says.
+        decision: The decision as JSON, without explanation.
+        request: Its context and its facts, as a JSON array.
+        source: Where the request came from.
+        represents: How many decisions it stands for.
+    """
+
+    decision_id: str
+    allowed: bool
+    violated: bool
+    policy_type: str
+    policy_id: str | None
+    decision: bytes
+    request: bytes
+    source: str | None
+    represents: int
+
+
+def encode_decision(decision: Decision, encoded: bytes | None) -> bytes:
+    """Return a decision as it is remembered: as JSON, without explanation.
+
+    Args:
+        decision: What was decided.
+        encoded: The same as JSON, if somebody has encoded it already.
+    """
+    if decision.explanation is not None:
+        return _encode(msgspec.structs.replace(decision, explanation=None))
+    return _encode(decision) if encoded is None else encoded
+
+
+def draft(checked: Checked, encoded: bytes, source: str | None, represents: int) -> Draft:
+    """Return a check as a draft.
+
+    Args:
+        checked: What was decided, upon what.
+        encoded: The decision, as `encode_decision` returns it.
+        source: Where the request came from.
+        represents: How many decisions it stands for.
+
+    Raises:
+        TypeError: The context holds what is not of JSON.
+    """
+    decision, context, facts = checked
+    try:
+        request = _encode((context, facts))
+    except UnicodeEncodeError:  # half a surrogate pair: callers of the library may send it
+        request = json.dumps((context, facts)).encode()
+    return Draft(
+        decision.decision_id,
+        decision.allowed,
+        violates(decision),
+        decision.policy_type,
+        decision.policy_id,
+        encoded,
+        request,
+        source,
+        represents,
+    )
+
+
+def violates(decision: Decision) -> bool:
+    """Whether a decision is an event of a violation."""
+    return bool(decision.violations) and not decision.simulated
+
+
+def request_of(drafted: Draft) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the context and the facts of a draft."""
+    try:
+        return _decode(drafted.request)
+    except msgspec.DecodeError:
+        context, facts = json.loads(drafted.request)
+        return context, facts
+
+
+# What functions say
+
+
+def unquoted(checked: Checked, redactor: Redactor) -> Checked:
+    """Return a check in whose decision no function quotes a secret of the request; the same one if none does."""
+    decision, context, _ = checked
+    if not _may_quote(decision) or redactor.redacted(context) == context:
+        return checked
+    secrets = sorted(set(redactor.secrets(context)), key=len, reverse=True)
+    return checked._replace(decision=_unquoted(decision, secrets))
+
+
+def _may_quote(decision: Decision) -> bool:
+    """Whether something in a decision may come from a function; all that a rule gives is its own."""
+    is_named = decision.rule_index is None and decision.policy_id is not None
+    return bool(is_named or decision.parameters or decision.violations or decision.shadow)
+
+
+def _unquoted(decision: Decision, secrets: Sequence[str]) -> Decision:
+    """Return a decision in which what functions answered quotes none of the secrets of the request."""
+    return msgspec.structs.replace(
+        _reasoned(decision, secrets),
+        parameters=without(decision.parameters, secrets),
+        violations=tuple(_reasoned(each, secrets) for each in decision.violations),
+        shadow=decision.shadow and _reasoned(decision.shadow, secrets),
+    )
+
+
+def _reasoned(said: _Said, secrets: Sequence[str]) -> _Said:
+    """Return something with a reason that a function may have given: no rule has."""
+    if said.rule_index is not None:
+        return said
+    return msgspec.structs.replace(said, reason=without(said.reason, secrets))

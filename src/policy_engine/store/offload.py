@@ -1,0 +1,151 @@
+"""Encoding in a process of its own, which takes neither the interpreter nor, if there is another, the core."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import msgspec
+
+from policy_engine.model.errors import PolicyEngineError
+from policy_engine.store.channel import Channel, ChannelError, open_channel
+from policy_engine.store.encode import Drafted, Row
+from policy_engine.store.item import Ensure
+from policy_engine.store.order import (
+    Begin,
+    Encode,
+    Keys,
+    Missing,
+    Order,
+    Ready,
+    Reply,
+    Rows,
+    decode_reply,
+    encode_into,
+)
+from policy_engine.store.redact import Redactor
+
+_PATIENCE_SECONDS = 0.2
+"""How long an answer may take: less than those wait who want their decision to be on the disk first."""
+
+_START_SECONDS = 30.0
+
+
+class OffloadError(PolicyEngineError):
+    """The process is gone, or does not answer."""
+
+
+class Offload:
+    """A process that encodes; used by one thread. It ends when this one does, however that ends."""
+
+    def __init__(self, redactor: Redactor) -> None:
+        self._redactor = redactor
+        self._buffer = bytearray()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._channel: Channel | None = None
+        self._is_ready = False
+        self._began = 0.0
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started, and has not been found to be gone."""
+        return self._process is not None
+
+    @property
+    def pid(self) -> int | None:
+        """The id of the process."""
+        return self._process.pid if self._process else None
+
+    def start(self) -> None:
+        """Start it; it becomes ready by and by.
+
+        Raises:
+            OffloadError: No process can be started.
+        """
+        try:
+            ends = open_channel()
+        except (OSError, AttributeError) as error:
+            raise OffloadError(f"there is no way to speak to it: {error}") from error
+        self._channel = ends.ours
+        self._is_ready = False
+        self._began = time.monotonic()
+        # -P: not from the directory this happens to run in, where anybody may have put modules of these names.
+        command = [sys.executable, "-P", "-m", "policy_engine.store.offloaded", *map(str, ends.theirs)]
+        try:
+            # The names in the command are ours, and so is the interpreter.
+            self._process = subprocess.Popen(command, pass_fds=ends.theirs, stdin=subprocess.DEVNULL)  # noqa: S603
+        except OSError as error:
+            raise OffloadError(f"it cannot be started: {error.strerror}") from error
+        finally:
+            ends.hand_over()
+        self._send(Begin(sorted(self._redactor.masked), list(self._redactor.personal)))
+
+    def is_ready(self) -> bool:
+        """Whether it can be given something.
+
+        Raises:
+            OffloadError: It is gone, or has not become ready in a long time.
+        """
+        if self._channel is None or self._is_ready:
+            return self._is_ready
+        if self._channel.has_message():
+            self._is_ready = isinstance(self._receive(), Ready)
+        elif time.monotonic() > self._began + _START_SECONDS:
+            raise OffloadError("it does not become ready")
+        return self._is_ready
+
+    def rows(self, records: Sequence[Drafted], generation: int, ensure: Ensure) -> list[Row] | None:
+        """Return what `Encoder.rows` does, or None when that raises something.
+
+        Raises:
+            OffloadError: There is no answer.
+        """
+        self._send(Encode(generation, list(records)))
+        while True:
+            reply = self._receive()
+            if isinstance(reply, Rows):
+                return reply.rows
+            if not isinstance(reply, Missing):
+                return None
+            names = set(reply.names)
+            subjects = ensure(names)
+            self._send(Keys([subjects[name] for name in names]))
+
+    def close(self) -> None:
+        """End it, if it runs."""
+        process, self._process = self._process, None
+        channel, self._channel = self._channel, None
+        self._is_ready = False
+        if channel is not None:
+            channel.close()
+        if process is not None:
+            process.kill()  # it keeps nothing
+            process.wait()
+
+    def _send(self, order: Order) -> None:
+        encode_into(order, self._buffer)
+        with _as_offload_errors():
+            self._open_channel().send(self._buffer)
+
+    def _receive(self) -> Reply:
+        with _as_offload_errors():
+            return self._open_channel().receive(decode_reply, _PATIENCE_SECONDS)
+
+    def _open_channel(self) -> Channel:
+        if self._channel is None:
+            raise ChannelError("it does not run")
+        return self._channel
+
+
+@contextmanager
+def _as_offload_errors() -> Iterator[None]:
+    """Tell of what comes in between as what it is for those who order."""
+    try:
+        yield
+    except ChannelError as error:
+        raise OffloadError(str(error)) from error
+    except msgspec.MsgspecError as error:
+        raise OffloadError("it answers what cannot be read") from error
