@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from policy_engine.model.decision import Decision, ShadowOutcome, Violation
+from policy_engine.model.frozen import thaw
 from policy_engine.model.record import Checked
 from policy_engine.store.redact import Redactor, without
 
@@ -72,7 +73,7 @@ def draft(checked: Checked, encoded: bytes, source: str | None, represents: int)
     try:
         request = _encode((context, facts))
     except UnicodeEncodeError:  # half a surrogate pair: callers of the library may send it
-        request = json.dumps((context, facts)).encode()
+        request = json.dumps((context, thaw(facts))).encode()
     return Draft(
         decision.decision_id,
         decision.allowed,

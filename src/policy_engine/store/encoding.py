@@ -20,6 +20,11 @@ _BUSY_TURNS = 5
 
 _IDLE_SECONDS = 60.0
 _AGAIN_SECONDS = 20.0
+_MAX_AGAIN_SECONDS = 1200.0
+"""How long to do without a process that was of no use: twice as long each time, at most so long."""
+
+_MAX_BYTES = 4 << 20
+"""How much is sent at once: to encode more would take longer than an answer may take."""
 
 
 class Encoding:
@@ -40,6 +45,8 @@ class Encoding:
         self._busy_turns = 0
         self._used_at = 0.0
         self._not_before = 0.0
+        self._wait_seconds = _AGAIN_SECONDS
+        self._lost = 0
 
     def rows(self, records: Sequence[Drafted | Decisions], generation: int, ensure: Ensure) -> list[Row]:
         """Return the rows that hold some decisions.
@@ -53,18 +60,26 @@ class Encoding:
         # What comes from a spool is rare, and is not sent.
         is_much = len(drafted) == len(records) and sum(len(record.drafts) for record in drafted) >= self._much
         self._busy_turns = self._busy_turns + 1 if is_much else 0
-        rows = self._rows_from_afar(drafted, generation, ensure) if is_much and self._is_ready() else None
+        rows = None
+        if is_much and sum(map(_size, drafted)) <= _MAX_BYTES and self._is_ready():
+            rows = self._rows_from_afar(drafted, generation, ensure)
         return self._encoder.rows(records, ensure) if rows is None else rows
 
     def _rows_from_afar(self, drafted: Sequence[Drafted], generation: int, ensure: Ensure) -> list[Row] | None:
         """Return what the process makes of some decisions, None when that is nothing."""
         try:
-            return self._offload.rows(drafted, generation, ensure)
+            rows = self._offload.rows(drafted, (generation, self._lost), ensure)
         except OffloadError as error:
             self._give_up(error)
             return None
         finally:
             self._used_at = self._clock()
+        self._wait_seconds = _AGAIN_SECONDS
+        return rows
+
+    def lose_keys(self) -> None:
+        """Note that keys which were used may be nowhere else: the transaction that made them was undone."""
+        self._lost += 1
 
     def to_spool(self, drafted: Drafted, subjects: Mapping[str, Subject]) -> Iterator[Decisions]:
         """Yield decisions as they may be written to a spool; as `Encoder.to_spool`."""
@@ -74,10 +89,11 @@ class Encoding:
         """End the process when there has been nothing for it for a while; called now and then."""
         if self._offload.is_running and self._clock() > self._used_at + _IDLE_SECONDS:
             self._offload.close()
+        self._offload.bury()
 
     def close(self) -> None:
         """End the process."""
-        self._offload.close()
+        self._offload.end()
 
     def _is_ready(self) -> bool:
         """Whether there is a process that can be given something; start one if there has been much for a while."""
@@ -94,4 +110,9 @@ class Encoding:
     def _give_up(self, error: OffloadError) -> None:
         log.warning("the process that encodes decisions is of no use: %s; they are encoded where they are made", error)
         self._offload.close()
-        self._not_before = self._clock() + _AGAIN_SECONDS
+        self._not_before = self._clock() + self._wait_seconds
+        self._wait_seconds = min(2 * self._wait_seconds, _MAX_AGAIN_SECONDS)
+
+
+def _size(drafted: Drafted) -> int:
+    return sum(len(draft.decision) + len(draft.request) for draft in drafted.drafts)

@@ -25,6 +25,9 @@ MAX_BATCH_ITEMS = 2000
 _BEHIND = position_at(80_000)
 """How many microseconds may lie between two decisions that wait until the younger one has to wait a moment."""
 
+_MANY = 500
+"""Where fewer wait, it is the disk that is slow and not the writer that has much to do."""
+
 _PAUSE_SECONDS = 0.0005
 
 
@@ -187,7 +190,7 @@ class Intake:
         if not self._queued:
             self._oldest = position
         self._queued += count
-        if position - self._oldest > _BEHIND:
+        if self._queued >= _MANY and position - self._oldest > _BEHIND:
             self._lock.wait(_PAUSE_SECONDS)
 
     def _open_part(self) -> _Part:

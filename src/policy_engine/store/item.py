@@ -66,6 +66,10 @@ class Sealer:
             return self._sealed(opened, subjects)
         decision = _decode_decision(draft.decision)
         entry = LogEntry(decision, context, facts, client, _component(context), draft.source, draft.represents)
+        try:
+            _encode(entry)
+        except UnicodeEncodeError:
+            entry = _as_text(entry)
         return Item(draft.decision_id, entry=entry)
 
     def sealed_items(self, items: Sequence[Item], ensure: Ensure) -> list[Item]:
@@ -111,12 +115,17 @@ class Sealer:
 def _encoded(entry: LogEntry) -> bytes:
     try:
         return _encode(entry)
-    except UnicodeEncodeError:  # half a surrogate pair, which no JSON text may hold
-        context, facts = (
-            msgspec.Raw(json.dumps(each, ensure_ascii=False).encode("utf-8", "replace"))
-            for each in (entry.context, entry.facts)
-        )
-        return _encode(msgspec.structs.replace(entry, context=context, facts=facts))
+    except UnicodeEncodeError:
+        return _encode(_as_text(entry))
+
+
+def _as_text(entry: LogEntry) -> LogEntry:
+    """Return an entry without halves of surrogate pairs, which no JSON text may hold."""
+    context, facts = (
+        json.loads(json.dumps(each, ensure_ascii=False).encode("utf-8", "replace"))
+        for each in (entry.context, entry.facts)
+    )
+    return msgspec.structs.replace(entry, context=context, facts=facts)
 
 
 def _client(context: Mapping[str, Any]) -> str | None:

@@ -179,6 +179,7 @@ class Ledger:
                 signed = self._signer.due(appended) and self._signer.sign(connection)
         except BaseException:
             self._subjects.drop()
+            self._encoding.lose_keys()
             raise
         self._subjects.keep()
         self.links, self._block = batch.links, batch.block

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import msgspec
 
@@ -29,9 +29,10 @@ from policy_engine.store.order import (
 from policy_engine.store.redact import Redactor
 
 _PATIENCE_SECONDS = 0.2
-"""How long an answer may take: less than those wait who want their decision to be on the disk first."""
+"""How long its answers to one order may take: less than those wait who want their decision to be on the disk first."""
 
 _START_SECONDS = 30.0
+_END_SECONDS = 1.0
 
 
 class OffloadError(PolicyEngineError):
@@ -46,8 +47,10 @@ class Offload:
         self._buffer = bytearray()
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Channel | None = None
+        self._ended: list[subprocess.Popen[bytes]] = []
         self._is_ready = False
         self._began = 0.0
+        self._patience = _PATIENCE_SECONDS
 
     @property
     def is_running(self) -> bool:
@@ -92,18 +95,25 @@ class Offload:
         if self._channel is None or self._is_ready:
             return self._is_ready
         if self._channel.has_message():
+            self._patience = _PATIENCE_SECONDS
             self._is_ready = isinstance(self._receive(), Ready)
         elif time.monotonic() > self._began + _START_SECONDS:
             raise OffloadError("it does not become ready")
         return self._is_ready
 
-    def rows(self, records: Sequence[Drafted], generation: int, ensure: Ensure) -> list[Row] | None:
+    def rows(self, records: Sequence[Drafted], keys: tuple[int, int], ensure: Ensure) -> list[Row] | None:
         """Return what `Encoder.rows` does, or None when that raises something.
+
+        Args:
+            records: The decisions.
+            keys: Something else whenever keys that `ensure` returned are not to be used any more.
+            ensure: Returns the subjects of some names.
 
         Raises:
             OffloadError: There is no answer.
         """
-        self._send(Encode(generation, list(records)))
+        self._patience = _PATIENCE_SECONDS
+        self._send(Encode(keys, list(records)))
         while True:
             reply = self._receive()
             if isinstance(reply, Rows):
@@ -115,15 +125,29 @@ class Offload:
             self._send(Keys([subjects[name] for name in names]))
 
     def close(self) -> None:
-        """End it, if it runs."""
+        """End it, if it runs; it may take until it gets some time to be gone, which is not waited for."""
         process, self._process = self._process, None
         channel, self._channel = self._channel, None
         self._is_ready = False
+        self._buffer = bytearray()  # what it was given stays nowhere
         if channel is not None:
             channel.close()
         if process is not None:
             process.kill()  # it keeps nothing
-            process.wait()
+            self._ended.append(process)
+        self.bury()
+
+    def end(self) -> None:
+        """End it, and wait until it is gone, but not for long."""
+        self.close()
+        for process in self._ended:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_END_SECONDS)
+        self.bury()
+
+    def bury(self) -> None:
+        """Let go of processes that are gone."""
+        self._ended = [process for process in self._ended if process.poll() is None]
 
     def _send(self, order: Order) -> None:
         encode_into(order, self._buffer)
@@ -131,8 +155,11 @@ class Offload:
             self._open_channel().send(self._buffer)
 
     def _receive(self) -> Reply:
+        began = time.monotonic()
         with _as_offload_errors():
-            return self._open_channel().receive(decode_reply, _PATIENCE_SECONDS)
+            reply = self._open_channel().receive(decode_reply, max(self._patience, 0.0))
+        self._patience -= time.monotonic() - began
+        return reply
 
     def _open_channel(self) -> Channel:
         if self._channel is None:

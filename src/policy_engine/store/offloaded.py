@@ -46,27 +46,30 @@ class _Encoding:
     def __init__(self, begin: Begin) -> None:
         self._encoder = Encoder(Redactor(begin.masked, begin.personal))
         self._subjects: dict[str, Subject] = {}
-        self._generation: int | None = None
+        self._keys: tuple[int, int] | None = None
         self._order: Encode | None = None
 
     def reply(self, order: Order) -> Rows | Missing | Failed:
         """Carry out an order."""
         if isinstance(order, Encode):
             self._order = order
-            if order.generation != self._generation or len(self._subjects) > _MAX_REMEMBERED:
+            if order.keys != self._keys or len(self._subjects) > _MAX_REMEMBERED:
                 self._subjects = {}
                 forget_sealed()
-                self._generation = order.generation
+                self._keys = order.keys
         elif isinstance(order, Keys):
             self._subjects.update((each[0], Subject(*each)) for each in order.subjects)
         if self._order is None:
             return Failed()
         try:
-            return Rows(self._encoder.rows(self._order.records, self._ensure))
+            rows = Rows(self._encoder.rows(self._order.records, self._ensure))
         except _UnknownError as unknown:
             return Missing(sorted(unknown.names))
         except Exception:  # noqa: BLE001 - the one that ordered tries by itself, and says what is wrong
+            self._order = None
             return Failed()
+        self._order = None
+        return rows
 
     def _ensure(self, names: set[str]) -> Mapping[str, Subject]:
         missing = names - self._subjects.keys()
@@ -89,7 +92,8 @@ def _give_way() -> None:
 
 def main() -> None:
     """Serve the process that started this one."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; this process ends with its owner
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # they go to all of a group; this process ends with its owner
     _give_way()
     channel = Channel(*map(int, sys.argv[1:]))
     buffer = bytearray()

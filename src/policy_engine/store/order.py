@@ -26,11 +26,11 @@ class Encode(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """What to encode.
 
     Attributes:
-        generation: How often keys were deleted: those of another generation are to be forgotten.
+        keys: Which keys are good: others are to be forgotten when this is not what it was.
         records: The decisions.
     """
 
-    generation: int
+    keys: tuple[int, int]
     records: list[Drafted]
 
 

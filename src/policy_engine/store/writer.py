@@ -226,6 +226,8 @@ class Writer:
         Raises:
             BusyError: The queue stayed full, or what was to be stored at once was not stored in time.
         """
+        if not checked:
+            return
         if may_quote:
             kept = [unquoted(item, self._redactor) for item in checked]
             if any(one is not other for one, other in zip(kept, checked, strict=True)):
@@ -293,7 +295,6 @@ class Writer:
         """Make what is unwritten lasting, in the database or in the spool; it stays unwritten if neither takes it."""
         try:
             if self._away:
-                self._unwritten = [*self._to_spool()]
                 if self._attempts >= _ATTEMPTS:  # to write what was spooled takes longer than anybody waits
                     _fail(change, StoreUnavailableError(f"the database `{self._database.url}` is away; try again"))
                     change = None
@@ -339,8 +340,8 @@ class Writer:
         return records[-1].position if records else end
 
     def _follows(self, record: Waiting, end: int) -> bool:
-        first = _first_of(record)
-        return writer_of(first) == self.number and first > end
+        writers = set(map(writer_of, record.positions)) if isinstance(record, Drafted) else {writer_of(record.position)}
+        return writers == {self.number} and _first_of(record) > end
 
     def _to_spool(self) -> list[Record]:
         """Return what is unwritten as it may be spooled, by rising positions."""
@@ -424,6 +425,7 @@ class Writer:
             raise StoreUnavailableError(f"the database `{self._database.url}` is away")
         self._retry_at = time.monotonic() + _RETRY_SECONDS
         self._move(known=self._ledger.take_again())
+        self._ledger.notice_erasures()  # nobody seals with a key that was deleted meanwhile
         waiting, self._unwritten = self._to_spool(), []
         try:
             self._replay(self._spool)
