@@ -430,3 +430,19 @@ def test_a_replay_that_is_interrupted_loses_nothing_but_what_cannot_be_written(
     assert busy == [0], "the poison shared its part with others"
     flush(store)
     check_all_there(stores, made[:2] + made[3:], 0)
+
+
+def test_what_no_text_can_hold_outlasts_an_outage(stores: Stores, outage: Outage) -> None:
+    store = stores()
+    odd = checked(client_id="half\ud800", note="half\ud800", nested={"number": float("nan")})
+    with away(outage):
+        store.writer.record_decisions([odd])
+        until(lambda: "store_unavailable" in stores.troubles.now and not store.writer.waiting, "all is spooled")
+    until(lambda: not stores.troubles.now and spools(stores) == [], "everything was replayed")
+    flush(store)
+    (shown,) = all_decisions(store)
+    assert shown.entry.decision.decision_id == odd.decision.decision_id
+    assert shown.entry.context["note"] == "half?"
+    assert shown.entry.context["nested"] == {"number": None}
+    stores.stop()
+    Content(stores.url).check_chains()

@@ -115,7 +115,8 @@ class EventStream:
     def stop(self) -> None:
         """End all streams and wait for that."""
         if self._thread is not None and self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stopping.set)
+            with suppress(RuntimeError):  # the loop has ended by itself since
+                self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join()
 
     async def _serve(self, started: Future[int]) -> None:
