@@ -32,5 +32,5 @@ class StoreOptions(msgspec.Struct, frozen=True, kw_only=True):
     personal: tuple[str, ...] = PERSONAL
     keeps_decisions: bool = True
     queue: int = 20_000
-    much: int = 200
+    much: int = 400
     spool_bytes: int = 256 * 2**20
