@@ -171,9 +171,7 @@ class Intake:
                 position = self._positions.take()
                 self.rings.decisions.append(position, encoded)
                 if draft is not None:
-                    part = self._decisions[-1]
-                    if len(part.drafts) >= MAX_BATCH_ITEMS:
-                        part = self._open_part()
+                    part = self._open_part()
                     part.positions.append(position)
                     part.drafts.append(draft)
                     self._count(1, position)
