@@ -90,6 +90,16 @@ def test_sync_returns_when_the_decision_is_in_the_database(stores: Stores) -> No
         assert Content(stores.url).decision_ids()[-1:] == ids_of([item])
 
 
+def test_who_waits_for_nothing_is_written_soon_however_often_others_did_not_want_to_wait(stores: Stores) -> None:
+    store = stores()
+    for item in batch(1_000):
+        store.writer.record_decisions([item], sync=True)
+    last = checked()
+    store.writer.record_decisions([last])
+    # many times what it may take, and a tenth of what 1,000 pauses would be
+    until(lambda: Content(stores.url).decision_ids()[-1:] == ids_of([last]), "the last")
+
+
 def test_a_full_queue_refuses_and_loses_nothing_of_what_it_took(stores: Stores) -> None:
     store = stores(started=False, queue=10)
     taken = batch(4)

@@ -251,9 +251,9 @@ class Writer:
     def _run(self) -> None:
         due = time.monotonic()
         while not self._stopping:
-            due = max(due + FLUSH_SECONDS, time.monotonic())
             self._intake.wake.wait(due - time.monotonic())
             self._intake.wake.clear()
+            due = time.monotonic() + FLUSH_SECONDS  # not by what was due before: who is woken often has no debts
             self._turn()
         self._turn()
         self._sign_last()
