@@ -15,6 +15,7 @@ from tests.conftest import Services
 from tests.service.databases import alter, path_of
 from tests.service.running import eventually
 from tests.service.states import NEW, Document, allows, codes, in_force, numbers, revisions, stored, types, with_port
+from tests.store.stores import patiently
 
 from policy_engine.activation import Cause
 from policy_engine.language.document import LANGUAGE_VERSION
@@ -213,7 +214,7 @@ def test_an_altered_revision_is_refused_at_the_start(services: Services, service
 @pytest.mark.parametrize("about", ALTERED)
 def test_an_altered_revision_is_refused_by_a_running_process(services: Services, about: str) -> None:
     one, other = services(), services()
-    one.administration.merge("web", {"priority": 7})
+    patiently(lambda: one.administration.merge("web", {"priority": 7}))
     before = other.revision
     assert alter(path_of(one), f"{ALTERED[about]} {'AND' if 'WHERE' in ALTERED[about] else 'WHERE'} number = 3") == 1
     other.start()
@@ -224,7 +225,7 @@ def test_an_altered_revision_is_refused_by_a_running_process(services: Services,
     with pytest.raises((StateError, BusyError)):
         other.administration.create(NEW)
     assert numbers(one) == [2, 3], "nobody builds on what he cannot use"
-    one.administration.replace("web", {**NEW, "id": "web"})
+    patiently(lambda: one.administration.replace("web", {**NEW, "id": "web"}))
     eventually(lambda: other.revision.version == 4 and codes(other) == [], "the next revision is in force")
 
 
