@@ -73,6 +73,7 @@ class Database:
         self.path = Path(parsed.database).resolve() if self.is_sqlite and parsed.database else None
         try:
             self.engine = self._sqlite(parsed, busy_seconds) if self.is_sqlite else _postgresql(parsed)
+            self._writing = self._sqlite_to_write(parsed, busy_seconds) if self.is_sqlite else self.engine
         except (ImportError, NoSuchModuleError) as error:
             raise StateError(f"there is no driver for the database `{self.url}`") from error
 
@@ -94,7 +95,22 @@ class Database:
             connect_args={"timeout": busy_seconds, "check_same_thread": False},
         )
         event.listen(engine, "connect", partial(_set_up_sqlite, busy_seconds))
-        event.listen(engine, "begin", partial(_begin_sqlite, busy_seconds))
+        event.listen(engine, "begin", _begin_to_read)
+        return engine
+
+    @staticmethod
+    def _sqlite_to_write(url: URL, busy_seconds: float) -> Engine:
+        """Return what writes: one connection as a rule, whose cache nobody else's writing makes void."""
+        engine = create_engine(
+            url,
+            hide_parameters=True,
+            pool_size=1,
+            max_overflow=15,
+            pool_timeout=busy_seconds,
+            connect_args={"timeout": 0, "check_same_thread": False},
+        )
+        event.listen(engine, "connect", partial(_set_up_sqlite, busy_seconds))
+        event.listen(engine, "begin", partial(_begin_to_write, busy_seconds))
         return engine
 
     @contextmanager
@@ -118,13 +134,13 @@ class Database:
         """
         with (
             translated(self.url),
-            self.engine.connect() as connection,
-            connection.execution_options(policy_engine_writes=True).begin(),
+            self._writing.begin() as connection,
         ):
             yield connection
 
     def close(self) -> None:
         """Close all connections."""
+        self._writing.dispose()
         self.engine.dispose()
 
     def shrink(self) -> None:
@@ -230,24 +246,18 @@ def _set_pragmas(connection: sqlite3.Connection) -> None:
         connection.execute(f"PRAGMA {pragma}").close()
 
 
-def _begin_sqlite(busy_seconds: float, connection: Connection) -> None:
-    if connection.get_execution_options().get("policy_engine_writes", False):
-        _begin_to_write(connection.connection.driver_connection, busy_seconds)
-    else:
-        connection.exec_driver_sql("BEGIN")
+def _begin_to_read(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
 
 
-def _begin_to_write(driver: Any, busy_seconds: float) -> None:
+def _begin_to_write(busy_seconds: float, connection: Connection) -> None:
     """Wait for other processes and begin.
 
     Left to itself SQLite looks less and less often, at last every 100 ms: among several processes that write all the
     time, the one that has waited longest would be served last.
     """
-    driver.execute("PRAGMA busy_timeout=0").close()
-    try:
-        _patiently(lambda: driver.execute("BEGIN IMMEDIATE").close(), busy_seconds)
-    finally:
-        driver.execute(f"PRAGMA busy_timeout={int(busy_seconds * 1000)}").close()
+    driver: Any = connection.connection.driver_connection
+    _patiently(lambda: driver.execute("BEGIN IMMEDIATE").close(), busy_seconds)
 
 
 def _patiently(act: Callable[[], None], busy_seconds: float) -> None:
