@@ -122,32 +122,40 @@ def _measure_pages(report: Report, store: Store) -> None:
 
 
 def run_logged(report: Report, *, quick: bool) -> None:
-    """Measure what the log costs the HTTP rate at 16 connections: with and without it, in turn."""
+    """Measure what the log costs the HTTP rate at 16 connections: with and without it, in turn.
+
+    From one start to the next the rate of the same service differs by a fifth, so there are several.
+    """
     print("the log over HTTP (wrk -t1 -c16, one worker, 1,000 network rules)")
     if is_missing():
         print("  these figures need wrk: apt-get install wrk")
         return
     requests = [{**request, "client_id": f"client-{number}"} for number, request in enumerate(network_requests(RULES))]
     loads: dict[str, list[Load]] = {"with": [], "without": []}
-    with TemporaryDirectory() as folder, ExitStack() as stack:
+    with TemporaryDirectory() as folder:
         policies = Path(folder, "policies.json")
         policies.write_text(json.dumps(network_document(RULES)), encoding="utf-8")
         script = write_script(Path(folder), TYPE, requests)
-        servers = {
-            "with": stack.enter_context(service(policies, Path(folder, "with"))),
-            "without": stack.enter_context(service(policies, Path(folder, "without"), POLICY_DECISION_LOG="off")),
-        }
-        for server in servers.values():
-            run_wrk(server.url, script, seconds=1)  # warms up
-        for _ in range(3 if quick else 5):
-            for name, server in servers.items():
-                loads[name].append(run_wrk(server.url, script, seconds=2 if quick else 6))
-                _settle(server)
+        for start in range(1 if quick else 5):
+            _load_in_turn(loads, policies, script, Path(folder, str(start)), seconds=2 if quick else 5)
     for name, runs in loads.items():
         report.add(f"logged: requests a second {name} the log", median(load.rate for load in runs), "1/s")
     shares = [1 - one.rate / other.rate for one, other in zip(loads["with"], loads["without"], strict=True)]
     report.add("logged: share of the rate that the log costs", median(shares))
     report.add("logged: p99 with the log", median(load.p99_ms for load in loads["with"]), "ms")
+
+
+def _load_in_turn(loads: dict[str, list[Load]], policies: Path, script: Path, data: Path, *, seconds: int) -> None:
+    """Start the service with and without the log, and load the two in turn."""
+    settings = {"with": {}, "without": {"POLICY_DECISION_LOG": "off"}}
+    with ExitStack() as stack:
+        servers = {name: stack.enter_context(service(policies, data / name, **more)) for name, more in settings.items()}
+        for server in servers.values():
+            run_wrk(server.url, script, seconds=1)  # warms up
+        for _ in range(3):
+            for name, server in servers.items():
+                loads[name].append(run_wrk(server.url, script, seconds=seconds))
+                _settle(server)
 
 
 def _settle(server: Server) -> None:
