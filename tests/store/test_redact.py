@@ -44,7 +44,6 @@ def test_what_is_kept(context: dict[Any, Any], kept: dict[Any, Any]) -> None:
     before = copy.deepcopy(context)
     for _ in range(2):
         assert redactor.redact(context) == kept
-        assert redactor.redacted(context) == kept
         assert context == before
 
 
@@ -64,9 +63,7 @@ def test_nothing_secret_is_kept_and_nothing_else_is_lost(context: dict[str, Any]
         else:
             assert given == kept
 
-    redactor = Redactor()
-    for redact in (redactor.redact, redactor.redacted, redactor.redacted):
-        check(context, redact(context))
+    check(context, Redactor().redact(context))
 
 
 def test_many_different_fields_do_not_fill_the_memory() -> None:

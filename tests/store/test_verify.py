@@ -32,7 +32,7 @@ from tests.store.trail import (
 
 from policy_engine.model.errors import BusyError
 from policy_engine.signing import PublicKey
-from policy_engine.store import batch, encode, schema
+from policy_engine.store import batch, encoder, schema
 from policy_engine.store.database import Database, serialise
 from policy_engine.store.decisions import DecisionQuery
 from policy_engine.store.faults import MAX_FAULTS
@@ -50,7 +50,7 @@ MUTATIONS = 1000
 
 @pytest.fixture
 def trail(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> tuple[Store, Store]:
-    monkeypatch.setattr(encode, "MAX_ITEMS_A_ROW", 2)
+    monkeypatch.setattr(encoder, "MAX_ITEMS_A_ROW", 2)
     monkeypatch.setattr(batch, "BLOCK_ITEMS", 10)  # several rows in the index of decisions
     return write_trail(stores)
 

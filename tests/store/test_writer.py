@@ -23,7 +23,7 @@ from policy_engine.store.change import Transaction
 from policy_engine.store.database import Database
 from policy_engine.store.decisions import DecisionQuery
 from policy_engine.store.draft import Draft
-from policy_engine.store.encode import MAX_ITEMS_A_ROW
+from policy_engine.store.encoder import MAX_ITEMS_A_ROW
 from policy_engine.store.opened import Store
 from policy_engine.store.options import DEFAULT_TENANT
 from policy_engine.store.position import writer_of
@@ -368,7 +368,8 @@ def poison(decision_id: str) -> Draft:
         policy_type="a",
         policy_id=None,
         decision=b"{",
-        request=b"[",
+        context=b"[",
+        facts=b"{}",
         source=None,
         represents=1,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -14,13 +14,15 @@ from policy_engine.model.record import Checked
 from policy_engine.store.redact import Redactor, without
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(tuple[dict[str, Any], dict[str, Any]]).decode
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+_EMPTY = b"{}"
 
 _Said = TypeVar("_Said", Decision, ShadowOutcome, Violation)
 
 
 class Draft(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A decision that waits to be logged. It holds secrets and names, so it is never on a disk.
+    """A decision that waits to be logged. It holds secrets and names, so it is never on a disk as it is.
 
     What is asked and known is encoded at once: whatever becomes of the caller's objects, the log says what was decided
     upon; and bytes neither keep objects alive nor have to be encoded again for another process.
@@ -29,7 +31,7 @@ class Draft(msgspec.Struct, frozen=True, array_like=True, gc=False):
         decision_id: Names it where its content must not be shown.
         allowed, violated, policy_type, policy_id: What it is found by, besides what the request says.
         decision: The decision as JSON, without explanation.
-        request: Its context and its facts, as a JSON array.
+        context, facts: What was asked and what was known, as JSON.
         source: Where the request came from.
         represents: How many decisions it stands for.
     """
@@ -40,7 +42,8 @@ class Draft(msgspec.Struct, frozen=True, array_like=True, gc=False):
     policy_type: str
     policy_id: str | None
     decision: bytes
-    request: bytes
+    context: bytes
+    facts: bytes
     source: str | None
     represents: int
 
@@ -70,10 +73,6 @@ def draft(checked: Checked, encoded: bytes, source: str | None, represents: int)
         TypeError: The context holds what is not of JSON.
     """
     decision, context, facts = checked
-    try:
-        request = _encode((context, facts))
-    except UnicodeEncodeError:  # half a surrogate pair: callers of the library may send it
-        request = json.dumps((context, thaw(facts))).encode()
     return Draft(
         decision.decision_id,
         decision.allowed,
@@ -81,7 +80,8 @@ def draft(checked: Checked, encoded: bytes, source: str | None, represents: int)
         decision.policy_type,
         decision.policy_id,
         encoded,
-        request,
+        encode_context(context),
+        encode_facts(facts) if facts else _EMPTY,
         source,
         represents,
     )
@@ -92,13 +92,39 @@ def violates(decision: Decision) -> bool:
     return bool(decision.violations) and not decision.simulated
 
 
-def request_of(drafted: Draft) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the context and the facts of a draft."""
+def size_of(drafted: Draft) -> int:
+    """Return about how many bytes a draft takes."""
+    return len(drafted.decision) + len(drafted.context) + len(drafted.facts)
+
+
+def encode_context(context: dict[str, Any]) -> bytes:
+    """Return a context as JSON."""
     try:
-        return _decode(drafted.request)
+        return _encode(context)
+    except UnicodeEncodeError:  # half a surrogate pair: callers of the library may send it
+        return json.dumps(context).encode()
+
+
+def decode_context(encoded: bytes) -> dict[str, Any]:
+    """Return what `encode_context` was given."""
+    try:
+        return _decode(encoded)
     except msgspec.DecodeError:
-        context, facts = json.loads(drafted.request)
-        return context, facts
+        context: dict[str, Any] = json.loads(encoded)
+        return context
+
+
+def encode_facts(facts: Mapping[str, Any]) -> bytes:
+    """Return facts as JSON that every reader takes."""
+    try:
+        return _encode(facts)
+    except UnicodeEncodeError:
+        return _encode(as_text(thaw(facts)))
+
+
+def as_text(value: Any) -> Any:
+    """Return a JSON value without halves of surrogate pairs, which no JSON text may hold."""
+    return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 # What functions say
@@ -107,7 +133,7 @@ def request_of(drafted: Draft) -> tuple[dict[str, Any], dict[str, Any]]:
 def unquoted(checked: Checked, redactor: Redactor) -> Checked:
     """Return a check in whose decision no function quotes a secret of the request; the same one if none does."""
     decision, context, _ = checked
-    if not _may_quote(decision) or redactor.redacted(context) == context:
+    if not _may_quote(decision) or redactor.redact(context) == context:
         return checked
     secrets = sorted(set(redactor.secrets(context)), key=len, reverse=True)
     return checked._replace(decision=_unquoted(decision, secrets))

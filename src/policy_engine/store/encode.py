@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import logging
 import zlib
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate
 from typing import TypeAlias
 
 import msgspec
 from isal import isal_zlib
+from msgspec import Raw
 
 from policy_engine.model.event import Event
 from policy_engine.model.record import LogEntry
 from policy_engine.store.batch import Batch
-from policy_engine.store.draft import Draft
+from policy_engine.store.draft import Draft, as_text
 from policy_engine.store.item import Item
 from policy_engine.store.position import microseconds_of, step
 from policy_engine.store.terms import pack
 
 log = logging.getLogger(__name__)
 
-MAX_ITEMS_A_ROW = 128
 MAX_SPAN = 50_000
 """How many microseconds lie at most between the first and the last decision of a row."""
 
-_MAX_BYTES = 1 << 18
 _LEVEL = 1
 
 _encode = msgspec.json.Encoder().encode
@@ -93,36 +90,32 @@ class Row(msgspec.Struct, frozen=True, array_like=True, gc=False):
     terms: bytes
 
 
-def rows_of(positions: Sequence[int], items: Sequence[Item]) -> list[Row]:
-    """Return the rows that hold sealed items.
+def row_of(positions: Sequence[int], entries: Sequence[LogEntry | Raw], terms: set[int]) -> Row:
+    """Return the row that holds some entries.
 
     Args:
         positions: Theirs, rising.
-        items: As many.
+        entries: As many, or their encoded forms.
+        terms: What they can be found by.
     """
-    rows: list[Row] = []
-    start = 0
-    while start < len(items):
-        end = _end_of_row(positions, items, start)
-        rows.append(_row(positions[start:end], items[start:end]))
-        start = end
-    return rows
-
-
-def _end_of_row(positions: Sequence[int], items: Sequence[Item], start: int) -> int:
-    """Return where the row ends that begins at a place: it holds so many decisions, so much time, or so many bytes."""
-    most = min(start + MAX_ITEMS_A_ROW, len(items))
-    end = bisect_right(positions, step(positions[start], MAX_SPAN), start, most)
-    sizes = accumulate(len(item.body) for item in items[start:end])
-    return next((place for place, size in enumerate(sizes, start + 1) if size >= _MAX_BYTES), end)
-
-
-def _row(positions: Sequence[int], items: Sequence[Item]) -> Row:
     last = microseconds_of(positions[-1])
     ages = [last - microseconds_of(position) for position in positions]
-    text = _encode((ages, [item.body for item in items]))
+    try:
+        text = _encode((ages, entries))
+    except UnicodeEncodeError:  # in one of them
+        text = _encode(
+            (ages, [Raw(encode_entry(entry)) if isinstance(entry, LogEntry) else entry for entry in entries])
+        )
     body = isal_zlib.compress(text, _LEVEL)  # three times as fast, and anybody's zlib reads it
-    return Row(positions[-1], body, len(items), pack(set().union(*[item.terms for item in items])))
+    return Row(positions[-1], body, len(entries), pack(terms))
+
+
+def encode_entry(entry: LogEntry) -> bytes:
+    """Return an entry as JSON."""
+    try:
+        return _encode(entry)
+    except UnicodeEncodeError:  # half a surrogate pair in the context
+        return _encode(msgspec.structs.replace(entry, context=as_text(entry.context)))
 
 
 def decode_entries(position: int, body: bytes) -> list[tuple[int, LogEntry]]:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import logging
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 
-from policy_engine.store.encode import Decisions, Drafted, Row, rows_of
-from policy_engine.store.item import Ensure, Item, Sealer
+from policy_engine.store.draft import Draft, size_of
+from policy_engine.store.encode import MAX_SPAN, Decisions, Drafted, Row, row_of
 from policy_engine.store.position import step
 from policy_engine.store.redact import Redactor
+from policy_engine.store.sealer import Ensure, Pending, Sealer
 from policy_engine.store.subjects import Subject
 
 log = logging.getLogger(__name__)
+
+MAX_ITEMS_A_ROW = 128
+_MAX_BYTES = 1 << 18
 
 
 class Encoder:
@@ -27,17 +33,19 @@ class Encoder:
             records: The decisions, by rising positions.
             ensure: Returns the subjects of some names.
         """
-        positions: list[int] = []
-        items: list[Item] = []
-        for record in records:
-            if isinstance(record, Drafted):
-                positions += record.positions
-                items += self._sealer.items(record.drafts, ensure)
-            else:
-                first = step(record.position, 1 - len(record.items))
-                positions += (step(first, number) for number in range(len(record.items)))
-                items += record.items
-        return rows_of(positions, self._sealer.sealed_items(items, ensure))
+        positions, pending = _flattened(records)
+        rows: list[Row] = []
+        start = 0
+        while start < len(pending):  # row by row, so that what is at hand of one stays in the cache
+            end = _end_of_row(positions, pending, start)
+            entries, terms = self._sealer.sealed(pending[start:end], ensure)
+            rows.append(row_of(positions[start:end], entries, terms))
+            start = end
+        return rows
+
+    def names(self, records: Sequence[Drafted | Decisions]) -> set[str]:
+        """Return the names of all the subjects that `rows` will ask for."""
+        return self._sealer.names(_flattened(records)[1])
 
     def to_spool(self, drafted: Drafted, subjects: Mapping[str, Subject]) -> Iterator[Decisions]:
         """Yield decisions as they may be written to a spool: masked, and sealed if the subjects are at hand."""
@@ -48,3 +56,35 @@ class Encoder:
                 log.exception("a record cannot be written and is lost: decisions %s", draft.decision_id)
             else:
                 yield Decisions(position=position, items=[item])
+
+
+def _flattened(records: Sequence[Drafted | Decisions]) -> tuple[list[int], list[Pending]]:
+    """Return the positions of all decisions, and the decisions."""
+    positions: list[int] = []
+    pending: list[Pending] = []
+    for record in records:
+        if isinstance(record, Drafted):
+            positions += record.positions
+            pending += record.drafts
+        else:
+            first = step(record.position, 1 - len(record.items))
+            positions += (step(first, number) for number in range(len(record.items)))
+            pending += record.items
+    return positions, pending
+
+
+def _end_of_row(positions: Sequence[int], pending: Sequence[Pending], start: int) -> int:
+    """Return where the row ends that begins at a place: it holds so many decisions, so much time, or so many bytes."""
+    most = min(start + MAX_ITEMS_A_ROW, len(pending))
+    end = bisect_right(positions, step(positions[start], MAX_SPAN), start, most)
+    sizes = [_size(each) for each in pending[start:end]]
+    if sum(sizes) < _MAX_BYTES:
+        return end
+    return next((place for place, size in enumerate(accumulate(sizes), start + 1) if size >= _MAX_BYTES), end)
+
+
+def _size(pending: Pending) -> int:
+    """Return about how many bytes something takes as an entry."""
+    if isinstance(pending, Draft):
+        return size_of(pending)
+    return len(memoryview(pending.body)) if pending.draft is None else size_of(pending.draft)

@@ -6,11 +6,12 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from policy_engine.store.draft import size_of
 from policy_engine.store.encode import Decisions, Drafted, Row
 from policy_engine.store.encoder import Encoder
-from policy_engine.store.item import Ensure
 from policy_engine.store.offload import Offload, OffloadError
 from policy_engine.store.redact import Redactor
+from policy_engine.store.sealer import Ensure
 from policy_engine.store.subjects import Subject
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,8 @@ class Encoding:
         is_much = len(drafted) == len(records) and sum(len(record.drafts) for record in drafted) >= self._much
         self._busy_turns = self._busy_turns + 1 if is_much else 0
         rows = None
-        if is_much and sum(map(_size, drafted)) <= _MAX_BYTES and self._is_ready():
+        size = sum(size_of(draft) for record in drafted for draft in record.drafts) if is_much else 0
+        if is_much and size <= _MAX_BYTES and self._is_ready():
             rows = self._rows_from_afar(drafted, generation, ensure)
         return self._encoder.rows(records, ensure) if rows is None else rows
 
@@ -112,7 +114,3 @@ class Encoding:
         self._offload.close()
         self._not_before = self._clock() + self._wait_seconds
         self._wait_seconds = min(2 * self._wait_seconds, _MAX_AGAIN_SECONDS)
-
-
-def _size(drafted: Drafted) -> int:
-    return sum(len(draft.decision) + len(draft.request) for draft in drafted.drafts)

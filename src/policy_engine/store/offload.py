@@ -13,7 +13,6 @@ import msgspec
 from policy_engine.model.errors import PolicyEngineError
 from policy_engine.store.channel import Channel, ChannelError, open_channel
 from policy_engine.store.encode import Drafted, Row
-from policy_engine.store.item import Ensure
 from policy_engine.store.order import (
     Begin,
     Encode,
@@ -27,6 +26,7 @@ from policy_engine.store.order import (
     encode_into,
 )
 from policy_engine.store.redact import Redactor
+from policy_engine.store.sealer import Ensure
 
 _PATIENCE_SECONDS = 0.2
 """How long its answers to one order may take: less than those wait who want their decision to be on the disk first."""

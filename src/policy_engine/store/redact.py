@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 from policy_engine.model.mask import MASK, is_secret
 
 _MAX_REMEMBERED = 10_000
 _MIN_SECRET = 3
-_SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
 class Redactor:
@@ -20,21 +19,10 @@ class Redactor:
         self.masked = frozenset(masked)
         self.personal = tuple(personal)
         self._known: dict[str, bool] = {}
-        self._plain: set[tuple[str, ...]] = set()
 
-    def redacted(self, context: dict[str, Any]) -> dict[str, Any]:
-        """Return a context in which every secret is masked; the same one if it has none, which is quickly seen.
-
-        Most contexts have the same few sets of keys, and plain values.
-        """
-        keys = tuple(context)
-        if keys in self._plain and _SCALARS.issuperset(map(type, context.values())):
-            return context
-        if not any(self._hides(key, key) for key in keys):
-            if len(self._plain) >= _MAX_REMEMBERED:
-                self._plain.clear()
-            self._plain.add(keys)
-        return self.redact(context)
+    def masks_any(self, keys: Iterable[str]) -> bool:
+        """Whether a context with such keys has secrets, whatever their values are."""
+        return any(self._hides(key, key) for key in keys)
 
     def redact(self, context: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         """Return a copy of a context in which every secret is masked."""

@@ -60,7 +60,7 @@ def subject_name(value: Any) -> str:
     What is too long, or is no text, is cut short and told apart by its digest.
     """
     name = str(value)
-    if len(name) <= _MAX_NAME and "\0" not in name and not _has_surrogates(name):
+    if len(name) <= _MAX_NAME and "\0" not in name and (name.isascii() or not _has_surrogates(name)):
         return name
     digest = sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
     start = name[: _MAX_NAME - len(_DIGEST_AT) - len(digest)]
@@ -68,7 +68,7 @@ def subject_name(value: Any) -> str:
 
 
 def _has_surrogates(text: str) -> bool:
-    return not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text)
+    return any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def seal(key: bytes, value: Any) -> str:

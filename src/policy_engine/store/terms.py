@@ -47,27 +47,15 @@ def may_hold(packed: bytes, number: int) -> bool:
     return packed_term(number) in packed
 
 
-def decision_terms(  # noqa: PLR0917 - positional: this is done for every check
-    allowed: bool,  # noqa: FBT001 - the same
-    violated: bool,  # noqa: FBT001 - the same
-    type_: str,
-    component: str | None,
-    client: str | None,
-    policy: str | None,
-) -> tuple[int, ...]:
-    """Return all index terms of a decision."""
-    shared = _shared_terms(allowed, violated, type_, component, policy)
-    return shared if client is None else (*shared, *_client_terms(allowed, client))
-
-
 @lru_cache(maxsize=1 << 12)
-def _shared_terms(
+def shared_terms(
     allowed: bool,  # noqa: FBT001 - part of the key
     violated: bool,  # noqa: FBT001 - part of the key
     type_: str,
     component: str | None,
     policy: str | None,
 ) -> tuple[int, ...]:
+    """Return the index terms of a decision but for those of its client."""
     named = (("type", type_), ("component", component), ("policy", policy))
     singles = tuple(term(kind, value) for kind, value in named if value is not None)
     result = result_term(allowed=allowed)
@@ -75,7 +63,8 @@ def _shared_terms(
 
 
 @lru_cache(maxsize=1 << 16)
-def _client_terms(allowed: bool, client: str) -> tuple[int, int]:  # noqa: FBT001 - part of the key
+def client_terms(allowed: bool, client: str) -> tuple[int, int]:  # noqa: FBT001 - part of the key
+    """Return the index terms that a decision has for its client."""
     number = term("client", client)
     return number, pair_term(number, result_term(allowed=allowed))
 
