@@ -132,7 +132,7 @@ def test_an_error_while_keys_are_looked_up_ends_nothing(running: Offload) -> Non
 
 
 def test_a_message_may_be_larger_than_the_memory_at_first(running: Offload) -> None:
-    large = drafted(*({"client_id": f"c{number % 7}", "note": os.urandom(2000).hex()} for number in range(1500)))
+    large = drafted(*({"client_id": f"c{number % 7}", "note": os.urandom(1000).hex()} for number in range(1000)))
     subjects = Subjects()
     assert running.rows([large], (0, 0), subjects) == Encoder(REDACTOR).rows([large], subjects)
     assert running.rows([drafted({})], (0, 0), subjects)
@@ -268,8 +268,8 @@ def test_the_process_takes_no_module_from_where_it_runs(
 
 def test_what_is_too_much_to_send_is_encoded_here(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.busy()
-    monkeypatch.setattr(desk.offload, "rows", lambda *_: pytest.fail("it was sent"))
-    large = {"note": "x" * (encoding._MAX_BYTES // 2)}
+    monkeypatch.setattr(desk.offload, "_send_buffer", lambda: pytest.fail("it was sent"))
+    large = {"note": "x" * (offload._MAX_BYTES // 2)}
     desk.rows(large, large)
 
 

@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from policy_engine.store.draft import size_of
 from policy_engine.store.encode import Decisions, Drafted, Row
 from policy_engine.store.encoder import Encoder
 from policy_engine.store.offload import Offload, OffloadError
@@ -23,9 +22,6 @@ _IDLE_SECONDS = 60.0
 _AGAIN_SECONDS = 20.0
 _MAX_AGAIN_SECONDS = 1200.0
 """How long to do without a process that was of no use: twice as long each time, at most so long."""
-
-_MAX_BYTES = 4 << 20
-"""How much is sent at once: to encode more would take longer than an answer may take."""
 
 
 class Encoding:
@@ -62,8 +58,7 @@ class Encoding:
         is_much = len(drafted) == len(records) and sum(len(record.drafts) for record in drafted) >= self._much
         self._busy_turns = self._busy_turns + 1 if is_much else 0
         rows = None
-        size = sum(size_of(draft) for record in drafted for draft in record.drafts) if is_much else 0
-        if is_much and size <= _MAX_BYTES and self._is_ready():
+        if is_much and self._is_ready():
             rows = self._rows_from_afar(drafted, generation, ensure)
         return self._encoder.rows(records, ensure) if rows is None else rows
 

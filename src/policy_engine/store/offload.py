@@ -31,6 +31,9 @@ from policy_engine.store.sealer import Ensure
 _PATIENCE_SECONDS = 0.2
 """How long its answers to one order may take: less than those wait who want their decision to be on the disk first."""
 
+_MAX_BYTES = 4 << 20
+"""How much is sent at once: to encode more would take longer than an answer may take."""
+
 _START_SECONDS = 30.0
 _END_SECONDS = 1.0
 
@@ -102,7 +105,7 @@ class Offload:
         return self._is_ready
 
     def rows(self, records: Sequence[Drafted], keys: tuple[int, int], ensure: Ensure) -> list[Row] | None:
-        """Return what `Encoder.rows` does, or None when that raises something.
+        """Return what `Encoder.rows` does, or None when that raises something, or is too much for one answer.
 
         Args:
             records: The decisions.
@@ -113,7 +116,10 @@ class Offload:
             OffloadError: There is no answer.
         """
         self._patience = _PATIENCE_SECONDS
-        self._send(Encode(keys, list(records)))
+        encode_into(Encode(keys, list(records)), self._buffer)
+        if len(self._buffer) > _MAX_BYTES:
+            return None
+        self._send_buffer()
         while True:
             reply = self._receive()
             if isinstance(reply, Rows):
@@ -151,6 +157,9 @@ class Offload:
 
     def _send(self, order: Order) -> None:
         encode_into(order, self._buffer)
+        self._send_buffer()
+
+    def _send_buffer(self) -> None:
         with _as_offload_errors():
             self._open_channel().send(self._buffer)
 
