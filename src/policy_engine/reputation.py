@@ -12,7 +12,6 @@ from threading import Event, Lock, Thread
 import msgspec
 
 from policy_engine.authority import TrustAuthority, decided
-from policy_engine.background import never_interrupt
 from policy_engine.facts.trust import FEDERATION, TrustFacts, named_client
 from policy_engine.ids import uuid7
 from policy_engine.model.decision import Decision
@@ -139,7 +138,6 @@ class Reputation:
         self._wake.set()
 
     def _evaluate(self) -> None:
-        never_interrupt()
         while not self._stopping:
             self._wake.wait()
             self._wake.clear()

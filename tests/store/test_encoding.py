@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import count
@@ -25,7 +26,7 @@ from policy_engine.store import encoding, offload
 from policy_engine.store.batch import Batch
 from policy_engine.store.decisions import DecisionQuery
 from policy_engine.store.draft import Draft, draft, encode_decision
-from policy_engine.store.encode import Drafted, Row, decode_entries
+from policy_engine.store.encode import Decisions, Drafted, Row, decode_entries, decode_records, encode_record
 from policy_engine.store.encoder import Encoder
 from policy_engine.store.encoding import Encoding
 from policy_engine.store.offload import Offload
@@ -114,6 +115,35 @@ def test_a_key_is_asked_for_once_and_forgotten_when_keys_were_deleted(running: O
     (first,), (second,) = subjects.asked[0], subjects.asked[1]
     assert first != second
     assert subjects.asked == [{first}, {second}, {first}, {second}]
+
+
+def test_keys_are_asked_for_once_however_many_rows_there_are() -> None:
+    subjects = Subjects()
+    many = drafted(*({"client_id": f"c{number}"} for number in range(300)))
+    rows = Encoder(REDACTOR).rows([many], subjects)
+    assert [row.count for row in rows] == [128, 128, 44]
+    assert subjects.asked == [{f"c{number}" for number in range(300)}]
+
+
+def test_a_row_does_not_become_long_by_sealing() -> None:
+    many = drafted(*({"person": {"name": "\u00e9" * 3000}} for _ in range(128)))
+    rows = Encoder(REDACTOR).rows([many], Subjects())
+    assert max(len(zlib.decompress(row.body)) for row in rows) < 1.2 * (1 << 18)
+
+
+def test_of_a_long_component_the_beginning_is_kept() -> None:
+    (row,) = Encoder(REDACTOR).rows([drafted({"component": "x" * 10_000})], Subjects())
+    ((_, entry),) = decode_entries(row.position, row.body)
+    assert entry.component == "x" * 128
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf"), 5])
+def test_what_was_spooled_is_logged_as_what_was_not(odd: float) -> None:
+    waiting = drafted({"client_id": odd, "client_ip": odd, "password": "\ud800", "person": {"name": "\ud800"}})
+    encoder = Encoder(REDACTOR)
+    spooled = [encode_record(record) for record in encoder.to_spool(waiting, {})]
+    again = [record for record in decode_records(spooled) if isinstance(record, Decisions)]
+    assert encoder.rows(again, Subjects()) == encoder.rows([waiting], Subjects())
 
 
 def test_what_cannot_be_encoded_ends_nothing(running: Offload) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any, TypeVar
 
 import msgspec
@@ -17,6 +18,9 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 _EMPTY = b"{}"
+
+_SEALED_GROWTH = 4
+"""Two bytes of a letter beyond ASCII become six of an escape, and those eight of a token."""
 
 _Said = TypeVar("_Said", Decision, ShadowOutcome, Violation)
 
@@ -93,8 +97,9 @@ def violates(decision: Decision) -> bool:
 
 
 def size_of(drafted: Draft) -> int:
-    """Return about how many bytes a draft takes."""
-    return len(drafted.decision) + len(drafted.context) + len(drafted.facts)
+    """Return about how many bytes a draft takes as an entry; sealing makes more of what is not ASCII."""
+    context = len(drafted.context) if drafted.context.isascii() else _SEALED_GROWTH * len(drafted.context)
+    return len(drafted.decision) + context + len(drafted.facts)
 
 
 def encode_context(context: dict[str, Any]) -> bytes:
@@ -102,7 +107,16 @@ def encode_context(context: dict[str, Any]) -> bytes:
     try:
         return _encode(context)
     except UnicodeEncodeError:  # half a surrogate pair: callers of the library may send it
-        return json.dumps(context).encode()
+        return json.dumps(_finite(context)).encode()
+
+
+def _finite(value: Any) -> Any:
+    """Return a JSON value with null for numbers that JSON has not, as they are written elsewhere."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def decode_context(encoded: bytes) -> dict[str, Any]:

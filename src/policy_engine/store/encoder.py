@@ -11,7 +11,7 @@ from policy_engine.store.draft import Draft, size_of
 from policy_engine.store.encode import MAX_SPAN, Decisions, Drafted, Row, row_of
 from policy_engine.store.position import step
 from policy_engine.store.redact import Redactor
-from policy_engine.store.sealer import Ensure, Pending, Sealer
+from policy_engine.store.sealer import Ensure, Pending, Sealer, names_in, sealed
 from policy_engine.store.subjects import Subject
 
 log = logging.getLogger(__name__)
@@ -34,18 +34,17 @@ class Encoder:
             ensure: Returns the subjects of some names.
         """
         positions, pending = _flattened(records)
+        opened = self._sealer.opened(pending)
+        # All at once, so that keys are made in one order: else two transactions could wait for each other.
+        subjects = ensure(names_in(opened))
         rows: list[Row] = []
         start = 0
-        while start < len(pending):  # row by row, so that what is at hand of one stays in the cache
+        while start < len(pending):
             end = _end_of_row(positions, pending, start)
-            entries, terms = self._sealer.sealed(pending[start:end], ensure)
+            entries, terms = sealed(opened[start:end], subjects)
             rows.append(row_of(positions[start:end], entries, terms))
             start = end
         return rows
-
-    def names(self, records: Sequence[Drafted | Decisions]) -> set[str]:
-        """Return the names of all the subjects that `rows` will ask for."""
-        return self._sealer.names(_flattened(records)[1])
 
     def to_spool(self, drafted: Drafted, subjects: Mapping[str, Subject]) -> Iterator[Decisions]:
         """Yield decisions as they may be written to a spool: masked, and sealed if the subjects are at hand."""

@@ -10,7 +10,6 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from policy_engine.background import never_interrupt
 from policy_engine.model.errors import StoreUnavailableError
 from policy_engine.store.database import Database, translated
 from policy_engine.store.revisions import CHANNEL
@@ -40,7 +39,6 @@ class Follower:
             self._thread.join()
 
     def _run(self) -> None:
-        never_interrupt()
         while not self._stop.is_set():
             if self._database.is_sqlite:
                 self._stop.wait(self._interval)

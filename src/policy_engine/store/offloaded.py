@@ -6,7 +6,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 
 from policy_engine.store.channel import Channel, ChannelError
@@ -35,6 +35,10 @@ _NICENESS = 19
 class _UnknownError(Exception):
     """Keys are needed first."""
 
+    def __init__(self, names: Collection[str]) -> None:
+        super().__init__()
+        self.names = names
+
 
 class _Encoding:
     """What the process knows."""
@@ -59,8 +63,8 @@ class _Encoding:
             return Failed()
         try:
             rows = Rows(self._encoder.rows(self._order.records, self._ensure))
-        except _UnknownError:  # of one row; it takes long to ask, so ask for all at once
-            return Missing(sorted(self._encoder.names(self._order.records) - self._subjects.keys()))
+        except _UnknownError as unknown:
+            return Missing(sorted(unknown.names))
         except Exception:  # noqa: BLE001 - the one that ordered tries by itself, and says what is wrong
             self._order = None
             return Failed()
@@ -68,8 +72,9 @@ class _Encoding:
         return rows
 
     def _ensure(self, names: set[str]) -> Mapping[str, Subject]:
-        if not names <= self._subjects.keys():
-            raise _UnknownError
+        missing = names - self._subjects.keys()
+        if missing:
+            raise _UnknownError(missing)
         return self._subjects
 
 

@@ -26,7 +26,7 @@ Pending: TypeAlias = Draft | Item
 Ensure = Callable[[set[str]], Mapping[str, Subject]]
 """Returns the subjects of some names."""
 
-_Opened: TypeAlias = tuple[Draft, dict[str, Any], str | None, Shape]
+Opened: TypeAlias = tuple[Draft, dict[str, Any], str | None, Shape]
 """A draft with its context, in which secrets are masked and personal data is still readable, and its client."""
 
 
@@ -49,53 +49,21 @@ class Sealer:
         self._redactor = redactor
         self._shapes: dict[tuple[str, ...], Shape] = {}
 
-    def sealed(self, pending: Sequence[Pending], ensure: Ensure) -> Sealed:
-        """Return decisions as they are logged."""
-        drafts = [each for each in map(_draft_in, pending) if each is not None]
-        sealed = self._sealed_drafts(drafts, ensure)
-        if len(drafts) == len(pending):
-            return sealed
-        fresh = iter(sealed.entries)
-        entries = [each.body if isinstance(each, Item) and each.draft is None else next(fresh) for each in pending]
-        done = [each.terms for each in pending if isinstance(each, Item)]
-        return Sealed(entries, sealed.terms.union(*done))
-
-    def _sealed_drafts(self, drafts: Sequence[Draft], ensure: Ensure) -> Sealed:
-        opened = [self._open(draft) for draft in drafts]
-        subjects = ensure(_names_in(opened))
-        entries: list[LogEntry | Raw] = []
-        # Many decisions have the same terms.
-        alike: set[tuple[bool, bool, str, str | None, str | None]] = set()
-        clients: set[tuple[bool, str]] = set()
-        for draft, context, client, shape in opened:
-            component = shape.component_in(context)
-            if client is not None:
-                context, client = _sealed_for(subjects[client], context, shape)  # noqa: PLW2901 - used up
-                clients.add((draft.allowed, client))
-            elif shape.is_personal:
-                context = _sealed_alone(subjects, context, shape)  # noqa: PLW2901 - used up
-            decision: Any = Raw(draft.decision)
-            facts: Any = Raw(draft.facts)
-            # Unnamed, because that is quicker.
-            entries.append(LogEntry(decision, context, facts, client, component, draft.source, draft.represents))
-            alike.add((draft.allowed, draft.violated, draft.policy_type, component, draft.policy_id))
-        shared = [shared_terms(*each) for each in alike]
-        return Sealed(entries, set().union(*shared, *[client_terms(*each) for each in clients]))
-
-    def names(self, pending: Iterable[Pending]) -> set[str]:
-        """Return the names of the subjects that are needed to seal some decisions."""
-        return _names_in(self._open(each) for each in map(_draft_in, pending) if each is not None)
+    def opened(self, pending: Iterable[Pending]) -> list[Opened | Item]:
+        """Return decisions with their secrets masked, those that are sealed as they are."""
+        found = ((each, _draft_in(each)) for each in pending)
+        return [self._open(draft) if draft is not None else each for each, draft in found]  # type: ignore[misc] # sealed
 
     def known_item(self, draft: Draft, subjects: Mapping[str, Subject]) -> Item:
         """Return a decision as it may be spooled: sealed if all the subjects for that are at hand."""
         opened = self._open(draft)
-        if not _names_in([opened]) <= subjects.keys():
+        if not names_in([opened]) <= subjects.keys():
             masked = msgspec.structs.replace(draft, context=encode_context(opened[1]))
             return Item(draft.decision_id, draft=masked)
-        (entry,), terms = self.sealed([draft], lambda _: subjects)
+        (entry,), terms = sealed([opened], subjects)
         return Item(draft.decision_id, entry if isinstance(entry, Raw) else Raw(encode_entry(entry)), tuple(terms))
 
-    def _open(self, draft: Draft) -> _Opened:
+    def _open(self, draft: Draft) -> Opened:
         """Return a draft with its secrets masked."""
         context = decode_context(draft.context)
         keys = tuple(context)
@@ -120,15 +88,50 @@ def _client(client: Any) -> str | None:
     return None if client is None or client.__class__ is dict or client.__class__ is list else subject_name(client)
 
 
-def _names_in(opened: Iterable[_Opened]) -> set[str]:
+def names_in(opened: Iterable[Opened | Item]) -> set[str]:
     """Return whom requests are about: their clients, or else each personal value in them."""
     names: set[str] = set()
-    for _, context, client, shape in opened:
+    for each in opened:
+        if isinstance(each, Item):
+            continue
+        _, context, client, shape = each
         if client is not None:
             names.add(client)
         elif shape.is_personal:
             names.update(map(subject_name, _personal_values(context, shape)))
     return names
+
+
+def sealed(opened: Sequence[Opened | Item], subjects: Mapping[str, Subject]) -> Sealed:
+    """Return decisions as they are logged; their contexts are used up."""
+    drafts = [each for each in opened if not isinstance(each, Item)]
+    fresh = _sealed_drafts(drafts, subjects)
+    if len(drafts) == len(opened):
+        return fresh
+    entries = iter(fresh.entries)
+    done = [each.terms for each in opened if isinstance(each, Item)]
+    return Sealed([each.body if isinstance(each, Item) else next(entries) for each in opened], fresh.terms.union(*done))
+
+
+def _sealed_drafts(opened: Sequence[Opened], subjects: Mapping[str, Subject]) -> Sealed:
+    entries: list[LogEntry | Raw] = []
+    # Many decisions have the same terms.
+    alike: set[tuple[bool, bool, str, str | None, str | None]] = set()
+    clients: set[tuple[bool, str]] = set()
+    for draft, context, client, shape in opened:
+        component = shape.component_in(context)
+        if client is not None:
+            context, client = _sealed_for(subjects[client], context, shape)  # noqa: PLW2901 - used up
+            clients.add((draft.allowed, client))
+        elif shape.is_personal:
+            context = _sealed_alone(subjects, context, shape)  # noqa: PLW2901 - used up
+        decision: Any = Raw(draft.decision)
+        facts: Any = Raw(draft.facts)
+        # Unnamed, because that is quicker.
+        entries.append(LogEntry(decision, context, facts, client, component, draft.source, draft.represents))
+        alike.add((draft.allowed, draft.violated, draft.policy_type, component, draft.policy_id))
+    shared = [shared_terms(*each) for each in alike]
+    return Sealed(entries, set().union(*shared, *[client_terms(*each) for each in clients]))
 
 
 def _personal_values(context: dict[str, Any], shape: Shape) -> Iterator[Any]:

@@ -39,14 +39,13 @@ class Shape(NamedTuple):
         for key in self.components:
             value = context[key]
             if value.__class__ is str:
-                return _component_named(value)
+                return _component_named(value[:_MAX_COMPONENT])
         return self.component
 
 
 @lru_cache(maxsize=1 << 12)
 def _component_named(name: str) -> str:
-    start = name[:_MAX_COMPONENT]
-    return start if start.isascii() else start.encode("utf-8", "replace").decode()
+    return name if name.isascii() else name.encode("utf-8", "replace").decode()
 
 
 def shape_of(keys: tuple[str, ...], redactor: Redactor) -> Shape:
