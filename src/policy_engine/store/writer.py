@@ -10,7 +10,6 @@ from itertools import islice, repeat
 from threading import Thread
 from typing import Any, TypeVar
 
-from policy_engine.background import never_interrupt
 from policy_engine.ids import SequenceIds
 from policy_engine.model.errors import BusyError, StateError, StoreUnavailableError, TurnError
 from policy_engine.model.record import Checked
@@ -250,7 +249,6 @@ class Writer:
     # The thread
 
     def _run(self) -> None:
-        never_interrupt()
         due = time.monotonic()
         while not self._stopping:
             self._intake.wake.wait(due - time.monotonic())
