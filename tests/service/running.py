@@ -42,6 +42,14 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, **more}
 
 
+def free_ports(count: int) -> list[int]:
+    """Different ports, each as `free_port` finds it."""
+    found: set[int] = set()
+    while len(found) < count:
+        found.add(free_port())
+    return [*found]
+
+
 def free_port() -> int:
     """A port nobody listens on, below those that the system gives to outgoing connections."""
     while True:
@@ -91,7 +99,7 @@ class Running:
     def _launch(
         cls, directory: Path, settings: Mapping[str, str], attempt: int, tls: SSLContext | None
     ) -> Running | None:
-        port, metrics_port, stream_port = free_port(), free_port(), free_port()
+        port, metrics_port, stream_port = free_ports(3)
         log = directory / f"serve-{port}-{attempt}.log"
         flags = [
             "--port",
