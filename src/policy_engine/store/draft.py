@@ -19,9 +19,6 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 _EMPTY = b"{}"
 
-_SEALED_GROWTH = 4
-"""Two bytes of a letter beyond ASCII become six of an escape, and those eight of a token."""
-
 _Said = TypeVar("_Said", Decision, ShadowOutcome, Violation)
 
 
@@ -94,12 +91,6 @@ def draft(checked: Checked, encoded: bytes, source: str | None, represents: int)
 def violates(decision: Decision) -> bool:
     """Whether a decision is an event of a violation."""
     return bool(decision.violations) and not decision.simulated
-
-
-def size_of(drafted: Draft) -> int:
-    """Return about how many bytes a draft takes as an entry; sealing makes more of what is not ASCII."""
-    context = len(drafted.context) if drafted.context.isascii() else _SEALED_GROWTH * len(drafted.context)
-    return len(drafted.decision) + context + len(drafted.facts)
 
 
 def encode_context(context: dict[str, Any]) -> bytes:

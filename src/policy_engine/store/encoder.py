@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 
-from policy_engine.store.draft import Draft, size_of
+from policy_engine.store.draft import Draft
 from policy_engine.store.encode import MAX_SPAN, Decisions, Drafted, Row, row_of
 from policy_engine.store.position import step
 from policy_engine.store.redact import Redactor
@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 
 MAX_ITEMS_A_ROW = 128
 _MAX_BYTES = 1 << 18
+
+_SEALED_GROWTH = 4
+"""Two bytes of a letter beyond ASCII become six of an escape, and those eight of a token."""
 
 
 class Encoder:
@@ -84,6 +87,8 @@ def _end_of_row(positions: Sequence[int], pending: Sequence[Pending], start: int
 
 def _size(pending: Pending) -> int:
     """Return about how many bytes something takes as an entry."""
-    if isinstance(pending, Draft):
-        return size_of(pending)
-    return len(memoryview(pending.body)) if pending.draft is None else size_of(pending.draft)
+    draft = pending if isinstance(pending, Draft) else pending.draft
+    if draft is None:
+        return len(memoryview(pending.body))  # type: ignore[union-attr] # no draft
+    context = len(draft.context) if draft.context.isascii() else _SEALED_GROWTH * len(draft.context)
+    return len(draft.decision) + context + len(draft.facts)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from policy_engine.store.redact import Redactor
@@ -39,13 +38,9 @@ class Shape(NamedTuple):
         for key in self.components:
             value = context[key]
             if value.__class__ is str:
-                return _component_named(value[:_MAX_COMPONENT])
+                start: str = value[:_MAX_COMPONENT]
+                return start if start.isascii() else start.encode("utf-8", "replace").decode()
         return self.component
-
-
-@lru_cache(maxsize=1 << 12)
-def _component_named(name: str) -> str:
-    return name if name.isascii() else name.encode("utf-8", "replace").decode()
 
 
 def shape_of(keys: tuple[str, ...], redactor: Redactor) -> Shape:
