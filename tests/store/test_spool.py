@@ -82,6 +82,14 @@ def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
         Spool(tmp_path / "file" / "spool", LARGE).add([b"one"])
 
 
+def test_damage_is_told(spool: Spool, caplog: pytest.LogCaptureFixture) -> None:
+    spool.add([b"one", b"two", b"three"])
+    (path,) = spool.directory.glob("*.spool")
+    path.write_bytes(path.read_bytes().replace(b"two", b"tw0"))
+    assert list(spool.records()) == [b"one"]
+    assert "is damaged: 24 bytes" in caplog.text
+
+
 def test_records_are_replaced_all_at_once(spool: Spool) -> None:
     spool.add([b"one", b"two"])
     spool.replace(record.upper() for record in spool.records())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,6 +13,8 @@ from uuid import uuid4
 from zlib import crc32
 
 from policy_engine.model.errors import StateError
+
+log = logging.getLogger(__name__)
 
 _FRAME = struct.Struct(">II")
 _SUFFIX = ".spool"
@@ -66,8 +69,13 @@ class Spool:
         return self._file
 
     def records(self) -> Iterator[bytes]:
-        """Yield what is in it."""
-        return _read(self._path, self.size) if self.size else iter(())
+        """Yield what is in it; what stands behind a place that the disk has damaged is lost, and the log says so."""
+        read = 0
+        for record in _read(self._path, self.size) if self.size else ():
+            read += _FRAME.size + len(record)
+            yield record
+        if read < self.size:
+            log.error("the spool `%s` is damaged: %d bytes of it cannot be read", self._path, self.size - read)
 
     def replace(self, records: Iterable[bytes]) -> None:
         """Put other records in the place of these, all at once; what is yielded may be made from what is in it.
