@@ -50,7 +50,7 @@ MUTATIONS = 1000
 
 @pytest.fixture
 def trail(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> tuple[Store, Store]:
-    monkeypatch.setattr(encoder, "MAX_ITEMS_A_ROW", 2)
+    monkeypatch.setattr(encoder, "MAX_ITEMS", 2)
     monkeypatch.setattr(batch, "BLOCK_ITEMS", 10)  # several rows in the index of decisions
     return write_trail(stores)
 

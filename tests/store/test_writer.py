@@ -23,7 +23,8 @@ from policy_engine.store.change import Transaction
 from policy_engine.store.database import Database
 from policy_engine.store.decisions import DecisionQuery
 from policy_engine.store.draft import Draft
-from policy_engine.store.encoder import MAX_ITEMS_A_ROW
+from policy_engine.store.encode import MAX_ITEMS
+from policy_engine.store.item import Unsealed
 from policy_engine.store.opened import Store
 from policy_engine.store.options import DEFAULT_TENANT
 from policy_engine.store.position import writer_of
@@ -154,8 +155,8 @@ def test_decisions_made_together_become_full_rows(stores: Stores, count: int) ->
     stores.stop()
     content = Content(stores.url)
     assert content.decision_ids() == ids_of(made)
-    rest = [count % MAX_ITEMS_A_ROW] * bool(count % MAX_ITEMS_A_ROW)
-    assert [row.items for row in content.rows("decision")] == [MAX_ITEMS_A_ROW] * (count // MAX_ITEMS_A_ROW) + rest
+    rest = [count % MAX_ITEMS] * bool(count % MAX_ITEMS)
+    assert [row.items for row in content.rows("decision")] == [MAX_ITEMS] * (count // MAX_ITEMS) + rest
     assert {(entry.source, entry.represents) for _, entry in content.entries()} == {("somebody", 3)}
     content.check_chains()
 
@@ -359,20 +360,10 @@ def test_a_writer_that_was_overtaken_reads_its_chain_again_and_loses_nothing(sto
     assert len(all_decisions(again, DecisionQuery(client="c"))) == 3
 
 
-def poison(decision_id: str) -> Draft:
+def poison(decision_id: str) -> Unsealed:
     """Return what cannot be encoded."""
-    return Draft(
-        decision_id=decision_id,
-        allowed=True,
-        violated=False,
-        policy_type="a",
-        policy_id=None,
-        decision=b"{",
-        context=b"[",
-        facts=b"{}",
-        source=None,
-        represents=1,
-    )
+    draft = Draft(decision_id, b"{", b"{}", (True, False, "a", None, None, 1))
+    return Unsealed(draft, b"[")
 
 
 def test_what_cannot_be_written_does_not_block_what_can(stores: Stores) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, Table, bindparam, insert, select, update
 from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 
@@ -43,6 +44,22 @@ _ADD_BLOCK = insert(schema.block)
 
 class FencedError(PolicyEngineError):
     """Another process has written under this writer's number, so the chain has to be read again."""
+
+
+class Row(msgspec.Struct, frozen=True, gc=False):
+    """A row of the decision log: some decisions, compressed, that were made in one stretch.
+
+    Attributes:
+        position: Of the last of them.
+        body: The bytes to store.
+        count: How many there are.
+        terms: What they can be found by.
+    """
+
+    position: int
+    body: bytes
+    count: int
+    terms: set[int]
 
 
 class Block:
@@ -93,13 +110,13 @@ class Batch:
         link = self.links[stream] = follow(self.links[stream], position, body, items)
         self._rows[stream].append((self.tenant, position, *columns, link.seq, body, link.hash))
 
-    def append_decisions(self, position: int, body: bytes, items: int, terms: bytes) -> None:
-        """Append a row to the decision log and take its terms, which are packed, into the index."""
-        self.append("decision", position, body, (items, terms), items)
+    def append_decisions(self, row: Row) -> None:
+        """Append a row to the decision log and take its terms into the index."""
+        self.append("decision", row.position, row.body, (row.count, pack(row.terms)), row.count)
         if self.block.count >= BLOCK_ITEMS:
             self._blocks.append(self.block)
             self.block = Block()
-        self.block.add(position, items, unpack(terms))
+        self.block.add(row.position, row.count, row.terms)
 
     @property
     def appended(self) -> int:

@@ -10,7 +10,7 @@ import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain as concatenated
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -23,8 +23,8 @@ from policy_engine.store import schema
 from policy_engine.store.database import Database
 from policy_engine.store.encode import MAX_SPAN, decode_entries, entries_naming
 from policy_engine.store.position import MAX_WRITERS, position_at, step, vector_of, writer_of
-from policy_engine.store.redact import places
-from policy_engine.store.subjects import MARK, Subject, by_pseudonym, find, pseudonym_in, unseal
+from policy_engine.store.sealer import owner_of, tokens_in
+from policy_engine.store.subjects import MARK, Subject, by_pseudonym, find, unseal
 from policy_engine.store.terms import holds, may_hold, pair_term, result_term, term
 
 MAX_PAGE = 1000
@@ -294,19 +294,13 @@ class DecisionLog:
             if entry.client is not None:
                 pseudonyms.add(entry.client)
             else:
-                pseudonyms.update(pseudonym_in(where[key]) for where, key in self._tokens(entry))
+                pseudonyms.update(owner_of(entry, where[key]) for where, key in tokens_in(entry, self._personal))
         return by_pseudonym(connection, self._tenant, pseudonyms)
-
-    def _tokens(self, entry: LogEntry) -> Iterator[tuple[dict[str, Any], str]]:
-        for path in self._personal:
-            for where, key in places(entry.context, path):
-                if isinstance(where[key], str) and where[key].startswith(MARK):
-                    yield where, key
 
     def _show(self, position: int, entry: LogEntry, subjects: dict[str, Subject]) -> LoggedDecision:
         """Return an entry as it is shown: with personal data in clear, as far as the key is there."""
-        for where, key in self._tokens(entry):
-            subject = subjects.get(entry.client if entry.client is not None else pseudonym_in(where[key]))
+        for where, key in tokens_in(entry, self._personal):
+            subject = subjects.get(owner_of(entry, where[key]))
             if subject is not None:
                 where[key] = unseal(subject.key, where[key])
         owner = subjects.get(entry.client) if entry.client is not None else None

@@ -1,11 +1,10 @@
-"""Drafts: decisions on their way to the log as whoever checks hands them in, before masks and pseudonyms."""
+"""Drafts: decisions on their way to the log, as bytes, and what of them is not to be quoted."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from math import isfinite
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
@@ -15,38 +14,34 @@ from policy_engine.model.record import Checked
 from policy_engine.store.redact import Redactor, without
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 _EMPTY = b"{}"
 
 _Said = TypeVar("_Said", Decision, ShadowOutcome, Violation)
 
 
-class Draft(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A decision that waits to be logged. It holds secrets and names, so it is never on a disk as it is.
+Labels: TypeAlias = tuple[bool, bool, str, str | None, str | None, int]
+"""Whether it was allowed, whether it is an event of a violation, its type, the policy that decided, where the request
+came from, how many decisions it stands for."""
 
-    What is asked and known is encoded at once: whatever becomes of the caller's objects, the log says what was decided
-    upon; and bytes neither keep objects alive nor have to be encoded again for another process.
+
+class Draft(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A decision that is to be logged, but for the context it was made in.
+
+    What was decided and known is encoded at once: whatever becomes of the caller's objects, the log says what was
+    decided upon; and bytes do not keep objects alive.
 
     Attributes:
         decision_id: Names it where its content must not be shown.
-        allowed, violated, policy_type, policy_id: What it is found by, besides what the request says.
         decision: The decision as JSON, without explanation.
-        context, facts: What was asked and what was known, as JSON.
-        source: Where the request came from.
-        represents: How many decisions it stands for.
+        facts: What was known, as JSON.
+        labels: What it is found by, besides what the request says, and where that came from.
     """
 
     decision_id: str
-    allowed: bool
-    violated: bool
-    policy_type: str
-    policy_id: str | None
     decision: bytes
-    context: bytes
     facts: bytes
-    source: str | None
-    represents: int
+    labels: Labels
 
 
 def encode_decision(decision: Decision, encoded: bytes | None) -> bytes:
@@ -61,31 +56,18 @@ def encode_decision(decision: Decision, encoded: bytes | None) -> bytes:
     return _encode(decision) if encoded is None else encoded
 
 
-def draft(checked: Checked, encoded: bytes, source: str | None, represents: int) -> Draft:
-    """Return a check as a draft.
+def draft(decision: Decision, facts: Mapping[str, Any], encoded: bytes, source: str | None, represents: int) -> Draft:
+    """Return a decision as a draft.
 
     Args:
-        checked: What was decided, upon what.
+        decision: What was decided.
+        facts: What was known.
         encoded: The decision, as `encode_decision` returns it.
         source: Where the request came from.
         represents: How many decisions it stands for.
-
-    Raises:
-        TypeError: The context holds what is not of JSON.
     """
-    decision, context, facts = checked
-    return Draft(
-        decision.decision_id,
-        decision.allowed,
-        violates(decision),
-        decision.policy_type,
-        decision.policy_id,
-        encoded,
-        encode_context(context),
-        encode_facts(facts) if facts else _EMPTY,
-        source,
-        represents,
-    )
+    labels = (decision.allowed, violates(decision), decision.policy_type, decision.policy_id, source, represents)
+    return Draft(decision.decision_id, encoded, encode_facts(facts) if facts else _EMPTY, labels)
 
 
 def violates(decision: Decision) -> bool:
@@ -94,29 +76,18 @@ def violates(decision: Decision) -> bool:
 
 
 def encode_context(context: dict[str, Any]) -> bytes:
-    """Return a context as JSON."""
-    try:
-        return _encode(context)
-    except UnicodeEncodeError:  # half a surrogate pair: callers of the library may send it
-        return json.dumps(_finite(context)).encode()
+    """Return a context as JSON that holds all of it: halves of surrogate pairs, and numbers that JSON has not.
 
-
-def _finite(value: Any) -> Any:
-    """Return a JSON value with null for numbers that JSON has not, as they are written elsewhere."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not isfinite(value) else value
+    Raises:
+        TypeError: It holds what is not of JSON.
+    """
+    return json.dumps(context, default=msgspec.to_builtins).encode()
 
 
 def decode_context(encoded: bytes) -> dict[str, Any]:
     """Return what `encode_context` was given."""
-    try:
-        return _decode(encoded)
-    except msgspec.DecodeError:
-        context: dict[str, Any] = json.loads(encoded)
-        return context
+    context: dict[str, Any] = json.loads(encoded)
+    return context
 
 
 def encode_facts(facts: Mapping[str, Any]) -> bytes:

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeAlias
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 from isal import isal_zlib
-from msgspec import Raw
 
 from policy_engine.model.event import Event
 from policy_engine.model.record import LogEntry
-from policy_engine.store.batch import Batch
-from policy_engine.store.draft import Draft, as_text
-from policy_engine.store.item import Item
+from policy_engine.store.batch import Batch, Row
+from policy_engine.store.item import Item, Pending, Sealed
 from policy_engine.store.position import microseconds_of, step
-from policy_engine.store.terms import pack
+from policy_engine.store.subjects import Subject
 
 log = logging.getLogger(__name__)
 
 MAX_SPAN = 50_000
 """How many microseconds lie at most between the first and the last decision of a row."""
 
+MAX_ITEMS = 128
+"""How many decisions a row holds at most."""
+
+_MAX_BYTES = 1 << 18
 _LEVEL = 1
 
 _encode = msgspec.json.Encoder().encode
@@ -31,16 +34,30 @@ _decode_entries = msgspec.json.Decoder(tuple[list[int], list[LogEntry]]).decode
 _decode_ages = msgspec.json.Decoder(tuple[list[int], msgspec.Raw]).decode
 
 
-class Drafted(msgspec.Struct, frozen=True, array_like=True):
+class Ahead(NamedTuple):
+    """A row that was made before it was to be stored.
+
+    Attributes:
+        row: The row.
+        subjects: Those with whose keys it was sealed: when some were deleted since, it is of no use.
+    """
+
+    row: Row
+    subjects: Mapping[str, Subject] | None
+
+
+class Queued(msgspec.Struct, frozen=True):
     """Decisions that are to be stored together; only ever in memory.
 
     Attributes:
         positions: Theirs, rising.
-        drafts: The decisions.
+        decisions: As many.
+        ahead: The row of all of them, if somebody has made it.
     """
 
     positions: list[int]
-    drafts: list[Draft]
+    decisions: list[Pending]
+    ahead: Ahead | None = None
 
 
 class Decisions(msgspec.Struct, frozen=True, kw_only=True, tag="decisions"):
@@ -62,7 +79,7 @@ class Happened(msgspec.Struct, frozen=True, kw_only=True, tag="event"):
 
 
 Record = Decisions | Happened
-Waiting: TypeAlias = Drafted | Record
+Waiting: TypeAlias = Queued | Record
 """What waits to be stored; what is a record may wait on disk."""
 
 encode_record = _encode
@@ -74,48 +91,41 @@ def append_event(batch: Batch, position: int, event: Event) -> None:
     batch.append("event", position, _encode(event), (event.event_type,))
 
 
-class Row(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A row of the decision log: some decisions, compressed, that were made in one stretch.
-
-    Attributes:
-        position: Of the last of them.
-        body: The bytes to store.
-        count: How many there are.
-        terms: What they can be found by, packed.
-    """
-
-    position: int
-    body: bytes
-    count: int
-    terms: bytes
-
-
-def row_of(positions: Sequence[int], entries: Sequence[LogEntry | Raw], terms: set[int]) -> Row:
-    """Return the row that holds some entries.
+def row_of(positions: Sequence[int], sealed: Sequence[Sealed]) -> Row:
+    """Return the row that holds the first of some decisions: as many as have room in it.
 
     Args:
         positions: Theirs, rising.
-        entries: As many, or their encoded forms.
-        terms: What they can be found by.
+        sealed: As many.
     """
+    bodies = [each.body for each in sealed]
+    count = _fitting(bodies)
+    bodies, positions = bodies[:count], positions[:count]
     last = microseconds_of(positions[-1])
     ages = [last - microseconds_of(position) for position in positions]
-    try:
-        text = _encode((ages, entries))
-    except UnicodeEncodeError:  # in one of them
-        text = _encode(
-            (ages, [Raw(encode_entry(entry)) if isinstance(entry, LogEntry) else entry for entry in entries])
-        )
+    text = b"[%b,[%b]]" % (_encode(ages), b",".join(bodies))
     body = isal_zlib.compress(text, _LEVEL)  # three times as fast, and anybody's zlib reads it
-    return Row(positions[-1], body, len(entries), pack(terms))
+    return Row(positions[-1], body, count, set().union(*{each.terms for each in sealed[:count]}))
 
 
-def encode_entry(entry: LogEntry) -> bytes:
-    """Return an entry as JSON."""
-    try:
-        return _encode(entry)
-    except UnicodeEncodeError:  # half a surrogate pair in the context
-        return _encode(msgspec.structs.replace(entry, context=as_text(entry.context)))
+def row_ahead(positions: Sequence[int], decisions: Sequence[Pending]) -> Ahead | None:
+    """Return the row of some decisions if they are sealed, all with the same keys, and have room in one."""
+    subjects = getattr(decisions[0], "subjects", None)
+    if step(positions[0], MAX_SPAN) < positions[-1]:
+        return None
+    sealed = [each for each in decisions if isinstance(each, Sealed) and each.subjects is subjects]
+    if len(sealed) < len(decisions):
+        return None
+    row = row_of(positions, sealed)
+    return Ahead(row, subjects) if row.count == len(sealed) else None
+
+
+def _fitting(bodies: Sequence[bytes]) -> int:
+    """Return how many entries fit into a row."""
+    if sum(map(len, bodies)) < _MAX_BYTES:
+        return len(bodies)
+    sizes = accumulate(map(len, bodies))
+    return next(count for count, size in enumerate(sizes, 1) if size >= _MAX_BYTES)
 
 
 def decode_entries(position: int, body: bytes) -> list[tuple[int, LogEntry]]:

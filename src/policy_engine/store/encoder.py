@@ -5,90 +5,86 @@ from __future__ import annotations
 import logging
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate
+from functools import partial
+from itertools import groupby, islice
 
-from policy_engine.store.draft import Draft
-from policy_engine.store.encode import MAX_SPAN, Decisions, Drafted, Row, row_of
+from policy_engine.store.batch import Row
+from policy_engine.store.encode import MAX_ITEMS, MAX_SPAN, Decisions, Queued, row_of
+from policy_engine.store.item import Pending, Sealed, from_item, to_item
 from policy_engine.store.position import step
-from policy_engine.store.redact import Redactor
-from policy_engine.store.sealer import Ensure, Pending, Sealer, names_in, sealed
+from policy_engine.store.sealer import Ensure, Sealer
 from policy_engine.store.subjects import Subject
 
 log = logging.getLogger(__name__)
 
-MAX_ITEMS_A_ROW = 128
-_MAX_BYTES = 1 << 18
-
-_SEALED_GROWTH = 4
-"""Two bytes of a letter beyond ASCII become six of an escape, and those eight of a token."""
-
 
 class Encoder:
-    """Masks, seals, compresses; it does nothing else, so any process may do it."""
+    """Makes rows, and records for a spool."""
 
-    def __init__(self, redactor: Redactor) -> None:
-        self._sealer = Sealer(redactor)
+    def __init__(self, sealer: Sealer) -> None:
+        self._sealer = sealer
 
-    def rows(self, records: Sequence[Drafted | Decisions], ensure: Ensure) -> list[Row]:
-        """Return the rows that hold some decisions.
+    def rows(
+        self, records: Sequence[Queued | Decisions], subjects: Mapping[str, Subject], ensure: Ensure
+    ) -> Iterator[Row]:
+        """Yield the rows that hold some decisions.
 
         Args:
             records: The decisions, by rising positions.
+            subjects: Whose keys are known (`Sealer.seal`).
             ensure: Returns the subjects of some names.
         """
-        positions, pending = _flattened(records)
-        opened = self._sealer.opened(pending)
+        runs = [(row, list(run)) for row, run in groupby(records, partial(_row_ahead_of, subjects=subjects))]
+        flattened = [_flattened(run) for row, run in runs if row is None]
+        pending = [each for _, part in flattened for each in part]
         # All at once, so that keys are made in one order: else two transactions could wait for each other.
-        subjects = ensure(names_in(opened))
-        rows: list[Row] = []
-        start = 0
-        while start < len(pending):
-            end = _end_of_row(positions, pending, start)
-            entries, terms = sealed(opened[start:end], subjects)
-            rows.append(row_of(positions[start:end], entries, terms))
-            start = end
-        return rows
+        sealed = iter(self._sealer.seal(pending, subjects, ensure))
+        rest = iter(flattened)
+        for row, _ in runs:
+            if row is not None:
+                yield row
+            else:
+                positions, part = next(rest)
+                yield from _rows(positions, list(islice(sealed, len(part))))
 
-    def to_spool(self, drafted: Drafted, subjects: Mapping[str, Subject]) -> Iterator[Decisions]:
-        """Yield decisions as they may be written to a spool: masked, and sealed if the subjects are at hand."""
-        for position, draft in zip(drafted.positions, drafted.drafts, strict=True):
+    def to_spool(self, queued: Queued, subjects: Mapping[str, Subject]) -> Iterator[Decisions]:
+        """Yield decisions as they may be written to a spool: sealed, if the subjects are at hand."""
+        for position, pending in zip(queued.positions, queued.decisions, strict=True):
             try:
-                item = self._sealer.known_item(draft, subjects)
+                item = to_item(self._sealer.seal_known(pending, subjects))
             except Exception:  # what one caller handed in must not stop the log
-                log.exception("a record cannot be written and is lost: decisions %s", draft.decision_id)
+                log.exception("a record cannot be written and is lost: decisions %s", pending.decision_id)
             else:
                 yield Decisions(position=position, items=[item])
 
 
-def _flattened(records: Sequence[Drafted | Decisions]) -> tuple[list[int], list[Pending]]:
+def _row_ahead_of(record: Queued | Decisions, subjects: Mapping[str, Subject]) -> Row | None:
+    """Return the row of a record that was made ahead, if it was and none of the keys may have been deleted since."""
+    ahead = record.ahead if isinstance(record, Queued) else None
+    return ahead.row if ahead is not None and (ahead.subjects is None or ahead.subjects is subjects) else None
+
+
+def _rows(positions: Sequence[int], sealed: Sequence[Sealed]) -> Iterator[Row]:
+    """Yield the rows that hold some decisions: each so many, of so much time, and so many bytes."""
+    start = 0
+    while start < len(sealed):
+        most = min(start + MAX_ITEMS, len(sealed))
+        end = bisect_right(positions, step(positions[start], MAX_SPAN), start, most)
+        row = row_of(positions[start:end], sealed[start:end])
+        yield row
+        start += row.count
+
+
+def _flattened(records: Sequence[Queued | Decisions]) -> tuple[list[int], list[Pending]]:
     """Return the positions of all decisions, and the decisions."""
     positions: list[int] = []
     pending: list[Pending] = []
     for record in records:
-        if isinstance(record, Drafted):
+        if isinstance(record, Queued):
             positions += record.positions
-            pending += record.drafts
+            pending += record.decisions
         else:
             first = step(record.position, 1 - len(record.items))
             positions += (step(first, number) for number in range(len(record.items)))
-            pending += record.items
+            pending += map(from_item, record.items)
     return positions, pending
-
-
-def _end_of_row(positions: Sequence[int], pending: Sequence[Pending], start: int) -> int:
-    """Return where the row ends that begins at a place: it holds so many decisions, so much time, or so many bytes."""
-    most = min(start + MAX_ITEMS_A_ROW, len(pending))
-    end = bisect_right(positions, step(positions[start], MAX_SPAN), start, most)
-    sizes = [_size(each) for each in pending[start:end]]
-    if sum(sizes) < _MAX_BYTES:
-        return end
-    return next((place for place, size in enumerate(accumulate(sizes), start + 1) if size >= _MAX_BYTES), end)
-
-
-def _size(pending: Pending) -> int:
-    """Return about how many bytes something takes as an entry."""
-    draft = pending if isinstance(pending, Draft) else pending.draft
-    if draft is None:
-        return len(memoryview(pending.body))  # type: ignore[union-attr] # no draft
-    context = len(draft.context) if draft.context.isascii() else _SEALED_GROWTH * len(draft.context)
-    return len(draft.decision) + context + len(draft.facts)

@@ -7,15 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import Condition, Lock
 from threading import Event as Signal
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from policy_engine.ids import SequenceIds
 from policy_engine.model.errors import BusyError
 from policy_engine.model.event import Event
 from policy_engine.store.chain import Link
 from policy_engine.store.change import Change, make_event
-from policy_engine.store.draft import Draft
-from policy_engine.store.encode import Decisions, Drafted, Happened, Record
+from policy_engine.store.encode import MAX_ITEMS, Ahead, Decisions, Happened, Queued, Record
+from policy_engine.store.item import Pending
 from policy_engine.store.position import Positions, Vector, position_at, step
 from policy_engine.store.rings import Rings
 
@@ -36,34 +36,34 @@ class Taken(NamedTuple):
 
     Attributes:
         events: What happened.
-        decisions: What was decided.
+        decisions: What was decided, by rising positions.
         signals: Set when all that is lasting.
         change: What somebody wants to be done.
         positions: Those that the change may use.
     """
 
     events: list[Happened]
-    decisions: Drafted
+    decisions: list[Queued]
     signals: list[Signal]
     change: Change[Any] | None
     positions: list[int]
 
 
-class _Part:
-    """Decisions that are taken together, and who waits for them to be lasting."""
+class Part:
+    """Decisions that have room in one row, and who waits for them to be lasting.
 
-    __slots__ = ("drafts", "positions", "signals")
+    Attributes:
+        positions, decisions, ahead: As in `Queued`.
+        signals: Set when they are lasting.
+    """
+
+    __slots__ = ("ahead", "decisions", "positions", "signals")
 
     def __init__(self) -> None:
         self.positions: list[int] = []
-        self.drafts: list[Draft] = []
+        self.decisions: list[Pending] = []
+        self.ahead: Ahead | None = None
         self.signals: list[Signal] = []
-
-    def __iadd__(self, other: _Part) -> Self:
-        self.positions += other.positions
-        self.drafts += other.drafts
-        self.signals += other.signals
-        return self
 
 
 class Intake:
@@ -82,7 +82,7 @@ class Intake:
         self._capacity = capacity
         self.keeps_decisions = keeps_decisions
         self._events: deque[Happened] = deque()
-        self._decisions: deque[_Part] = deque([_Part()])
+        self._decisions: deque[Part] = deque([Part()])
         self._changes: deque[Change[Any]] = deque()
         self._queued = 0
         self._oldest = 0
@@ -125,12 +125,12 @@ class Intake:
             self._events.append(Happened(position=position, event=event))
         return event
 
-    def record_decisions(self, encoded: Sequence[bytes], drafts: Sequence[Draft], *, sync: bool = False) -> None:
+    def record_decisions(self, encoded: Sequence[bytes], pending: Sequence[Pending], *, sync: bool = False) -> None:
         """Take decisions; they are stored soon, or have been when this returns if `sync`.
 
         Args:
             encoded: The decisions as JSON, for the memory.
-            drafts: The same for the store, if it is to keep them.
+            pending: The same for the store, if it is to keep them.
             sync: Whether to wait.
 
         Raises:
@@ -153,7 +153,7 @@ class Intake:
                 return
             part = self._open_part()
             part.positions += positions
-            part.drafts += drafts
+            part.decisions += pending
             if signal is not None:
                 part.signals.append(signal)
             self._count(count, positions[0])
@@ -164,21 +164,28 @@ class Intake:
         elif self._queued >= MAX_BATCH_ITEMS and not self.wake.is_set():
             self.wake.set()
 
-    def record_decision(self, encoded: bytes, draft: Draft | None) -> None:
-        """Take one decision as `record_decisions` does: the common case, and the hot path."""
+    def record_decision(self, encoded: bytes, pending: Pending | None) -> Part | None:
+        """Take one decision as `record_decisions` does: the common case, and the hot path.
+
+        Returns:
+            The part of the queue that is full by it, for the caller to make its row: so the writer has less to do.
+        """
         with self._mutex:
             if not self._closed and self._queued < self._capacity:
                 position = self._positions.take()
                 self.rings.decisions.append(position, encoded)
-                if draft is not None:
+                if pending is not None:
                     part = self._open_part()
                     part.positions.append(position)
-                    part.drafts.append(draft)
+                    part.decisions.append(pending)
                     self._count(1, position)
                     if self._queued >= MAX_BATCH_ITEMS and not self.wake.is_set():
                         self.wake.set()  # which takes a third of all this
-                return
-        self.record_decisions((encoded,), () if draft is None else (draft,))
+                    if len(part.decisions) == MAX_ITEMS:
+                        return part
+                return None
+        self.record_decisions((encoded,), () if pending is None else (pending,))
+        return None
 
     def _count(self, count: int, position: int) -> None:
         """Count decisions that were put into the queue from a position on; wait a moment while the writer is behind.
@@ -191,11 +198,11 @@ class Intake:
         if self._queued >= _MANY and position - self._oldest > _BEHIND:
             self._lock.wait(_PAUSE_SECONDS)
 
-    def _open_part(self) -> _Part:
-        """Return the last part of the queue, or a new one: the writer takes part by part."""
+    def _open_part(self) -> Part:
+        """Return the last part of the queue, or a new one if that is full."""
         part = self._decisions[-1]
-        if len(part.drafts) >= MAX_BATCH_ITEMS:
-            part = _Part()
+        if len(part.decisions) >= MAX_ITEMS:
+            part = Part()
             self._decisions.append(part)
         return part
 
@@ -253,10 +260,10 @@ class Intake:
         with self._lock:
             change = self._next_change()
             appends = change is not None and change.positions > 0
-            part, events = self._take_waiting(whole=appends)
+            parts, events = self._take_waiting(whole=appends)
             positions = self._take_positions(change.positions) if change is not None and appends else []
-        decisions = Drafted(part.positions, part.drafts)
-        return Taken(events, decisions, part.signals, change, positions)
+        decisions = [Queued(part.positions, part.decisions, part.ahead) for part in parts if part.decisions]
+        return Taken(events, decisions, [signal for part in parts for signal in part.signals], change, positions)
 
     def _next_change(self) -> Change[Any] | None:
         while self._changes:
@@ -265,13 +272,15 @@ class Intake:
                 return change
         return None
 
-    def _take_waiting(self, *, whole: bool) -> tuple[_Part, list[Happened]]:
-        """Take the first part of the queue, or all of it, and the events up to there; callers wait meanwhile."""
-        taken = self._decisions.popleft()
-        while whole and self._decisions:
-            taken += self._decisions.popleft()
+    def _take_waiting(self, *, whole: bool) -> tuple[list[Part], list[Happened]]:
+        """Take the first parts of the queue, or all of them, and the events up to there; callers wait meanwhile."""
+        taken: list[Part] = []
+        room = MAX_BATCH_ITEMS
+        while self._decisions and (whole or room > 0):
+            taken.append(self._decisions.popleft())
+            room -= len(taken[-1].decisions)
         if not self._decisions:
-            self._decisions.append(_Part())
+            self._decisions.append(Part())
         following = self._decisions[0].positions
         events: list[Happened] = []
         while self._events and not (following and following[0] < self._events[0].position):
@@ -306,7 +315,7 @@ class Intake:
     def release(self, taken: Taken) -> None:
         """Make room for as much as has become lasting, and tell who waits for that."""
         with self._lock:
-            self._queued -= len(taken.decisions.drafts)
+            self._queued -= sum(len(queued.decisions) for queued in taken.decisions)
             if self._queued:
                 self._oldest = self._decisions[0].positions[0]
             self._lock.notify_all()

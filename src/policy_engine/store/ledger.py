@@ -19,7 +19,7 @@ from policy_engine.store.change import Change, Transaction
 from policy_engine.store.checkpoints import Signer
 from policy_engine.store.database import Database, is_refusal
 from policy_engine.store.encode import MAX_SPAN, Happened, Waiting, append_event, positions_in
-from policy_engine.store.encoding import Encoding
+from policy_engine.store.encoder import Encoder
 from policy_engine.store.position import MAX_WRITERS, step, writer_of
 from policy_engine.store.seat import Seat, take_seat
 from policy_engine.store.subjects import Subjects, erasures
@@ -52,7 +52,7 @@ class Ledger:
         name: str,
         ids: SequenceIds,
         signer: Signer,
-        encoding: Encoding,
+        encoder: Encoder,
         subjects: Subjects,
     ) -> None:
         """Take a seat and read where its chains end.
@@ -63,7 +63,7 @@ class Ledger:
             name: What names this process in the registry.
             ids: Makes the ids of events.
             signer: Makes the checkpoints.
-            encoding: Makes rows of decisions.
+            encoder: Makes rows of decisions.
             subjects: Whom these are about.
 
         Raises:
@@ -74,7 +74,7 @@ class Ledger:
         self._name = name
         self._ids = ids
         self._signer = signer
-        self._encoding = encoding
+        self._encoder = encoder
         self._subjects = subjects
         self._seat, self.links, self._block = self._find_seat(None)
 
@@ -179,7 +179,6 @@ class Ledger:
                 signed = self._signer.due(appended) and self._signer.sign(connection)
         except BaseException:
             self._subjects.drop()
-            self._encoding.lose_keys()
             raise
         self._subjects.keep()
         self.links, self._block = batch.links, batch.block
@@ -193,11 +192,10 @@ class Ledger:
             if isinstance(record, Happened):
                 append_event(batch, record.position, record.event)
         if decisions:
-            generation = erasures(batch.connection, self._tenant)
-            self._subjects.begin(generation)
+            self._subjects.begin(erasures(batch.connection, self._tenant))
             ensure = partial(self._subjects.ensure, batch.connection)
-            for row in self._encoding.rows(decisions, generation, ensure):
-                batch.append_decisions(row.position, row.body, row.count, row.terms)
+            for row in self._encoder.rows(decisions, self._subjects.lasting, ensure):
+                batch.append_decisions(row)
 
     def _apply(self, batch: Batch, change: Change[Any], positions: Sequence[int]) -> Outcome:
         """Carry out a change inside the transaction; return what is to be done once that is committed."""

@@ -65,7 +65,6 @@ class Store:
                 redactor=Redactor(options.masked, options.personal),
                 capacity=options.queue,
                 keeps_decisions=options.keeps_decisions,
-                much=options.much,
                 told=told,
             )
             try:

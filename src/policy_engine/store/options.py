@@ -20,7 +20,6 @@ class StoreOptions(msgspec.Struct, frozen=True, kw_only=True):
         personal: Dotted paths of context fields that are written under pseudonyms.
         keeps_decisions: Whether decisions are stored.
         queue: How many decisions may wait for the database.
-        much: How many decisions at once are worth being encoded by another process.
         spool_bytes: How much may wait on disk while the database is away.
     """
 
@@ -32,5 +31,4 @@ class StoreOptions(msgspec.Struct, frozen=True, kw_only=True):
     personal: tuple[str, ...] = PERSONAL
     keeps_decisions: bool = True
     queue: int = 20_000
-    much: int = 400
     spool_bytes: int = 256 * 2**20

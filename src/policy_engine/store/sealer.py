@@ -1,45 +1,33 @@
-"""The sealer: from drafts to entries of the log, with masks and pseudonyms."""
+"""The sealer: from decisions to entries of the log, with masks and pseudonyms.
+
+Whoever checks seals what it can, so that the writer, on whom everybody waits, has little to do: nearly always the
+clients are known. What names somebody new waits unsealed until the writer has made a key.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
-from msgspec import Raw
 
-from policy_engine.model.record import LogEntry
-from policy_engine.store.draft import Draft, decode_context, encode_context
-from policy_engine.store.encode import encode_entry
-from policy_engine.store.item import Item
+from policy_engine.model.record import Checked, LogEntry
+from policy_engine.store.draft import Draft, decode_context, draft, encode_context, encode_facts
+from policy_engine.store.item import Pending, Sealed, Unsealed, sealed_draft
 from policy_engine.store.redact import Redactor, places, replaced
 from policy_engine.store.shape import Shape, shape_of
-from policy_engine.store.subjects import Subject, seal, seal_alone, subject_name
-from policy_engine.store.terms import client_terms, shared_terms
+from policy_engine.store.subjects import MARK, Subject, pseudonym_in, seal, seal_alone, subject_name, unseal
 
 _MAX_SHAPES = 10_000
-_are_plain = frozenset({str, int, float, bool, type(None)}).issuperset
 
-Pending: TypeAlias = Draft | Item
-"""What is to become an entry."""
+_encode = msgspec.json.Encoder().encode
+_decode_entry = msgspec.json.Decoder(LogEntry).decode
 
 Ensure = Callable[[set[str]], Mapping[str, Subject]]
 """Returns the subjects of some names."""
 
 Opened: TypeAlias = tuple[Draft, dict[str, Any], str | None, Shape]
-"""A draft with its context, in which secrets are masked and personal data is still readable, and its client."""
-
-
-class Sealed(NamedTuple):
-    """Decisions as they are logged.
-
-    Attributes:
-        entries: One for each of them, or its encoded form.
-        terms: What all of them can be found by.
-    """
-
-    entries: list[LogEntry | Raw]
-    terms: set[int]
+"""A decision with its context, in which secrets are masked and personal data is still readable, and its client."""
 
 
 class Sealer:
@@ -49,28 +37,75 @@ class Sealer:
         self._redactor = redactor
         self._shapes: dict[tuple[str, ...], Shape] = {}
 
-    def opened(self, pending: Iterable[Pending]) -> list[Opened | Item]:
-        """Return decisions with their secrets masked, those that are sealed as they are."""
-        found = ((each, _draft_in(each)) for each in pending)
-        return [self._open(draft) if draft is not None else each for each, draft in found]  # type: ignore[misc] # sealed
+    def take(
+        self, checked: Checked, encoded: bytes, source: str | None, represents: int, subjects: Mapping[str, Subject]
+    ) -> Pending:
+        """Return a check as it waits to be logged: sealed, if all whom it names are among some subjects.
 
-    def known_item(self, draft: Draft, subjects: Mapping[str, Subject]) -> Item:
-        """Return a decision as it may be spooled: sealed if all the subjects for that are at hand."""
-        opened = self._open(draft)
-        if not names_in([opened]) <= subjects.keys():
-            masked = msgspec.structs.replace(draft, context=encode_context(opened[1]))
-            return Item(draft.decision_id, draft=masked)
-        (entry,), terms = sealed([opened], subjects)
-        return Item(draft.decision_id, entry if isinstance(entry, Raw) else Raw(encode_entry(entry)), tuple(terms))
+        Args:
+            checked: What was decided, upon what.
+            encoded: The decision, as `encode_decision` returns it.
+            source: Where the request came from.
+            represents: How many decisions it stands for.
+            subjects: Whose keys are known.
 
-    def _open(self, draft: Draft) -> Opened:
-        """Return a draft with its secrets masked."""
-        context = decode_context(draft.context)
+        Raises:
+            TypeError: The context holds what is not of JSON.
+        """
+        decision, context, facts = checked
         keys = tuple(context)
         shape = self._shapes.get(keys) or self._remember_shape(keys)
-        if not (shape.is_open and _are_plain(map(type, context.values()))):
-            context = self._redactor.redact(context)
-        return draft, context, _client(context["client_id"]) if shape.names_client else None, shape
+        of = draft(decision, facts, encoded, source, represents)
+        simple = _take_simple(of, context, shape, subjects) if shape.is_simple else None
+        if simple is not None:
+            return simple
+        context = self._redactor.redact(context)
+        opened = self._open_unsealed(of, context)
+        if _names_in(opened) <= subjects.keys():
+            return _sealed(opened, subjects)
+        return Unsealed(of, encode_context(context))
+
+    def seal(self, pending: Sequence[Pending], subjects: Mapping[str, Subject], ensure: Ensure) -> list[Sealed]:
+        """Return decisions as they are logged.
+
+        Args:
+            pending: The decisions. Those that were sealed with keys of other subjects are sealed again: some of these
+                may have been deleted.
+            subjects: Whose keys are known, and were not deleted.
+            ensure: Returns the subjects of names; called once, as two transactions that make keys in more than one
+                order could wait for each other.
+        """
+        known = _by_pseudonym(pending, subjects)
+        found = [self._open(each, subjects, known) for each in pending]
+        opened = [each for each in found if not isinstance(each, Sealed)]
+        ensured = ensure(set().union(*map(_names_in, opened))) if opened else subjects
+        return [each if isinstance(each, Sealed) else _sealed(each, ensured) for each in found]
+
+    def seal_known(self, pending: Pending, subjects: Mapping[str, Subject]) -> Pending:
+        """Return a decision sealed if all whom it names are among some subjects; as it is otherwise."""
+        if isinstance(pending, Sealed):
+            return pending
+        opened = self._open_unsealed(pending.draft, decode_context(pending.context))
+        return _sealed(opened, subjects) if _names_in(opened) <= subjects.keys() else pending
+
+    def _open(self, pending: Pending, subjects: Mapping[str, Subject], known: Mapping[str, Subject]) -> Opened | Sealed:
+        """Return a decision opened, or as it is if it is sealed for good."""
+        if isinstance(pending, Unsealed):
+            return self._open_unsealed(pending.draft, decode_context(pending.context))
+        return pending if _is_good(pending, subjects) else self._open_sealed(pending, known)
+
+    def _open_sealed(self, sealed: Sealed, known: Mapping[str, Subject]) -> Opened:
+        """Return a decision as it was before it was sealed with keys that are known by pseudonym."""
+        entry = _decode_entry(sealed.body)
+        for where, key in tokens_in(entry, self._redactor.personal):
+            where[key] = unseal(known[owner_of(entry, where[key])].key, where[key])
+        found = draft(entry.decision, entry.facts, _encode(entry.decision), entry.source, entry.represents)
+        return self._open_unsealed(found, entry.context)
+
+    def _open_unsealed(self, of: Draft, context: dict[str, Any]) -> Opened:
+        keys = tuple(context)
+        shape = self._shapes.get(keys) or self._remember_shape(keys)
+        return of, context, _client(context["client_id"]) if shape.names_client else None, shape
 
     def _remember_shape(self, keys: tuple[str, ...]) -> Shape:
         if len(self._shapes) >= _MAX_SHAPES:
@@ -79,59 +114,50 @@ class Sealer:
         return shape
 
 
-def _draft_in(pending: Pending) -> Draft | None:
-    """Return what is still to be sealed."""
-    return pending if isinstance(pending, Draft) else pending.draft
+def _take_simple(of: Draft, context: dict[str, Any], shape: Shape, subjects: Mapping[str, Subject]) -> Sealed | None:
+    """Return a decision of a client that is known, sealed as `Sealer.take` does it; None if it is another one.
+
+    This is the common case, and the hot path.
+    """
+    client = context["client_id"]
+    owner = subjects.get(client) if client.__class__ is str else None
+    if owner is None:
+        return None
+    component = shape.component_in(context)
+    context, pseudonym = _sealed_for(owner, context, shape)
+    try:
+        asked = _encode(context)
+    except UnicodeEncodeError:
+        return None
+    if asked.find(b"{", 1) >= 0 or b"[" in asked:  # further in there may be secrets
+        return None
+    return sealed_draft(of, asked, pseudonym, component, subjects)
+
+
+def _is_good(sealed: Sealed, subjects: Mapping[str, Subject]) -> bool:
+    return sealed.subjects is None or sealed.subjects is subjects
+
+
+def _by_pseudonym(pending: Iterable[Pending], subjects: Mapping[str, Subject]) -> dict[str, Subject]:
+    """Return all subjects whose keys were used and are not those that are good, by pseudonym."""
+    used = {
+        id(each.subjects): each.subjects
+        for each in pending
+        if isinstance(each, Sealed) and each.subjects is not None and each.subjects is not subjects
+    }
+    return {subject.pseudonym: subject for known in used.values() for subject in known.values()}
 
 
 def _client(client: Any) -> str | None:
     return None if client is None or client.__class__ is dict or client.__class__ is list else subject_name(client)
 
 
-def names_in(opened: Iterable[Opened | Item]) -> set[str]:
-    """Return whom requests are about: their clients, or else each personal value in them."""
-    names: set[str] = set()
-    for each in opened:
-        if isinstance(each, Item):
-            continue
-        _, context, client, shape = each
-        if client is not None:
-            names.add(client)
-        elif shape.is_personal:
-            names.update(map(subject_name, _personal_values(context, shape)))
-    return names
-
-
-def sealed(opened: Sequence[Opened | Item], subjects: Mapping[str, Subject]) -> Sealed:
-    """Return decisions as they are logged; their contexts are used up."""
-    drafts = [each for each in opened if not isinstance(each, Item)]
-    fresh = _sealed_drafts(drafts, subjects)
-    if len(drafts) == len(opened):
-        return fresh
-    entries = iter(fresh.entries)
-    done = [each.terms for each in opened if isinstance(each, Item)]
-    return Sealed([each.body if isinstance(each, Item) else next(entries) for each in opened], fresh.terms.union(*done))
-
-
-def _sealed_drafts(opened: Sequence[Opened], subjects: Mapping[str, Subject]) -> Sealed:
-    entries: list[LogEntry | Raw] = []
-    # Many decisions have the same terms.
-    alike: set[tuple[bool, bool, str, str | None, str | None]] = set()
-    clients: set[tuple[bool, str]] = set()
-    for draft, context, client, shape in opened:
-        component = shape.component_in(context)
-        if client is not None:
-            context, client = _sealed_for(subjects[client], context, shape)  # noqa: PLW2901 - used up
-            clients.add((draft.allowed, client))
-        elif shape.is_personal:
-            context = _sealed_alone(subjects, context, shape)  # noqa: PLW2901 - used up
-        decision: Any = Raw(draft.decision)
-        facts: Any = Raw(draft.facts)
-        # Unnamed, because that is quicker.
-        entries.append(LogEntry(decision, context, facts, client, component, draft.source, draft.represents))
-        alike.add((draft.allowed, draft.violated, draft.policy_type, component, draft.policy_id))
-    shared = [shared_terms(*each) for each in alike]
-    return Sealed(entries, set().union(*shared, *[client_terms(*each) for each in clients]))
+def _names_in(opened: Opened) -> set[str]:
+    """Return the names of whom a request is about: its client, or else each personal value in it."""
+    _, context, client, shape = opened
+    if client is not None:
+        return {client}
+    return set(map(subject_name, _personal_values(context, shape))) if shape.is_personal else set()
 
 
 def _personal_values(context: dict[str, Any], shape: Shape) -> Iterator[Any]:
@@ -140,9 +166,25 @@ def _personal_values(context: dict[str, Any], shape: Shape) -> Iterator[Any]:
     return (value for value in found if value is not None)
 
 
+def _sealed(opened: Opened, subjects: Mapping[str, Subject]) -> Sealed:
+    """Return a decision as it is logged."""
+    of, context, client, shape = opened
+    component = shape.component_in(context)
+    if client is not None:
+        context, client = _sealed_for(subjects[client], context, shape)
+    elif shape.is_personal:
+        context = _sealed_alone(subjects, context, shape)
+    try:
+        asked = _encode(context)
+    except UnicodeEncodeError:  # half a surrogate pair: callers of the library may send it
+        asked = encode_facts(context)
+    return sealed_draft(of, asked, client, component, subjects)
+
+
 def _sealed_for(owner: Subject, context: dict[str, Any], shape: Shape) -> tuple[dict[str, Any], str]:
-    """Return a context with tokens under the key of its client, and the client's; the context is used up."""
+    """Return a context with tokens under the key of its client, and the client's."""
     name, key, pseudonym = owner
+    context = context.copy()
     for place in shape.personal:
         value = context[place]
         if value is not None:
@@ -153,7 +195,8 @@ def _sealed_for(owner: Subject, context: dict[str, Any], shape: Shape) -> tuple[
 
 
 def _sealed_alone(subjects: Mapping[str, Subject], context: dict[str, Any], shape: Shape) -> dict[str, Any]:
-    """Return a context with tokens, each under a key of its own; the context is used up."""
+    """Return a context with tokens, each under a key of its own."""
+    context = context.copy()
     for place in shape.personal:
         value = context[place]
         if value is not None:
@@ -161,3 +204,14 @@ def _sealed_alone(subjects: Mapping[str, Subject], context: dict[str, Any], shap
     for path in shape.nested:
         context = replaced(context, path, lambda value: seal_alone(subjects[subject_name(value)], value))
     return context
+
+
+def tokens_in(entry: LogEntry, personal: Iterable[str]) -> list[tuple[dict[str, Any], str]]:
+    """Return the places in the context of an entry where tokens stand for personal data: an object and a key each."""
+    found = [place for path in personal for place in places(entry.context, path)]
+    return [(where, key) for where, key in found if isinstance(where[key], str) and where[key].startswith(MARK)]
+
+
+def owner_of(entry: LogEntry, token: str) -> str:
+    """Return the pseudonym of the subject with whose key a token of an entry was made."""
+    return pseudonym_in(token) if entry.client is None else entry.client

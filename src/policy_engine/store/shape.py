@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from policy_engine.store.redact import Redactor
 
@@ -12,12 +14,12 @@ _COMPONENTS = ("component", "src_type")
 _MAX_COMPONENT = 128
 
 
-class Shape(NamedTuple):
+class Shape(msgspec.Struct, frozen=True, gc=False):
     """What a set of keys says.
 
     Attributes:
-        is_open: Whether nothing at the top is masked; further in there may be secrets.
         names_client: Whether somebody may be named whom the request is about.
+        is_simple: Whether somebody is, no secret is at the top, and personal data is nowhere else.
         personal: The keys of personal data.
         nested: Dotted paths that may lead to personal data.
         is_personal: Whether there are any of these.
@@ -25,8 +27,8 @@ class Shape(NamedTuple):
         component: What kind it is if they do not.
     """
 
-    is_open: bool
     names_client: bool
+    is_simple: bool
     personal: tuple[str, ...]
     nested: tuple[str, ...]
     is_personal: bool
@@ -48,8 +50,8 @@ def shape_of(keys: tuple[str, ...], redactor: Redactor) -> Shape:
     personal = tuple(path for path in redactor.personal if path in keys)
     nested = tuple(path for path in redactor.personal if path not in keys and path.partition(".")[0] in keys)
     return Shape(
-        is_open=not redactor.masks_any(keys),
         names_client=_CLIENT in keys,
+        is_simple=_CLIENT in keys and not nested and not redactor.masks_any(keys),
         personal=personal,
         nested=nested,
         is_personal=bool(personal or nested),

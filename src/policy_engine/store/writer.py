@@ -17,14 +17,25 @@ from policy_engine.store.batch import FencedError
 from policy_engine.store.change import Change, Transaction
 from policy_engine.store.checkpoints import Signer
 from policy_engine.store.database import Database
-from policy_engine.store.draft import draft, encode_decision, unquoted
-from policy_engine.store.encode import Decisions, Drafted, Record, Waiting, decode_records, encode_record, name_of
-from policy_engine.store.encoding import Encoding
+from policy_engine.store.draft import encode_decision, unquoted
+from policy_engine.store.encode import (
+    Decisions,
+    Queued,
+    Record,
+    Waiting,
+    decode_records,
+    encode_record,
+    name_of,
+    row_ahead,
+)
+from policy_engine.store.encoder import Encoder
 from policy_engine.store.intake import MAX_BATCH_ITEMS, MAX_WAIT_SECONDS, Intake
+from policy_engine.store.item import Pending
 from policy_engine.store.ledger import Ledger
 from policy_engine.store.position import step, writer_of
 from policy_engine.store.redact import Redactor
 from policy_engine.store.rings import Rings
+from policy_engine.store.sealer import Sealer
 from policy_engine.store.spool import Orphan, Spool, SpoolFullError, orphans
 from policy_engine.store.subjects import Subjects
 
@@ -73,7 +84,6 @@ class Writer:
         redactor: Redactor,
         capacity: int,
         keeps_decisions: bool,
-        much: int,
         told: Callable[[str, str | None], None],
     ) -> None:
         """Take a seat and read where its chains end.
@@ -88,7 +98,6 @@ class Writer:
             redactor: What is not to be written.
             capacity: How many decisions may wait.
             keeps_decisions: Whether decisions are stored; otherwise only the last ones are in memory.
-            much: How many decisions at once are worth being encoded by another process.
             told: Called with the code of a trouble and its text, or None when it is over.
 
         Raises:
@@ -107,14 +116,15 @@ class Writer:
         self._redactor = redactor
         self.keeps_decisions = keeps_decisions
         self._subjects = Subjects(tenant)
-        self._encoding = Encoding(redactor, much=much)
+        self._sealer = Sealer(redactor)
+        self._encoder = Encoder(self._sealer)
         self._ledger = Ledger(
             database,
             tenant=tenant,
             name=name,
             ids=ids,
             signer=signer,
-            encoding=self._encoding,
+            encoder=self._encoder,
             subjects=self._subjects,
         )
         self._intake = Intake(
@@ -140,7 +150,6 @@ class Writer:
         self._intake.close()
         self._turn()
         self._refuse_changes()
-        self._encoding.close()
         self._ledger.release()
         self._spool.close()
 
@@ -234,17 +243,27 @@ class Writer:
                 checked, bodies = kept, None
         if len(checked) == 1 and not sync:  # the common case, and the hot path
             encoded = encode_decision(checked[0].decision, bodies[0] if bodies else None)
-            waiting = draft(checked[0], encoded, source, represents) if self.keeps_decisions else None
-            self._intake.record_decision(encoded, waiting)
+            pending = None
+            if self.keeps_decisions:
+                pending = self._sealer.take(checked[0], encoded, source, represents, self._subjects.lasting)
+            part = self._intake.record_decision(encoded, pending)
+            if part is not None:
+                part.ahead = row_ahead(part.positions, part.decisions)
             return
         given = repeat(None) if bodies is None else bodies
         remembered = [encode_decision(item.decision, body) for item, body in zip(checked, given, strict=False)]
-        drafts = (
-            [draft(*pair, source, represents) for pair in zip(checked, remembered, strict=True)]
-            if self.keeps_decisions
-            else ()
-        )
-        self._intake.record_decisions(remembered, drafts, sync=sync)
+        taken = self._taken(checked, remembered, source, represents)
+        self._intake.record_decisions(remembered, taken, sync=sync)
+
+    def _taken(
+        self, checked: Sequence[Checked], remembered: Sequence[bytes], source: str | None, represents: int
+    ) -> list[Pending]:
+        """Return decisions as they wait to be stored; none if they are not."""
+        if not self.keeps_decisions:
+            return []
+        subjects = self._subjects.lasting
+        pairs = zip(checked, remembered, strict=True)
+        return [self._sealer.take(item, encoded, source, represents, subjects) for item, encoded in pairs]
 
     # The thread
 
@@ -274,10 +293,9 @@ class Writer:
         go_on = True
         while go_on:
             taken = self._intake.take()
-            had_some = bool(taken.events or taken.decisions.drafts)
+            had_some = bool(taken.events or taken.decisions)
             self._unwritten += taken.events
-            if taken.decisions.drafts:
-                self._unwritten.append(taken.decisions)
+            self._unwritten += taken.decisions
             try:
                 self._persist(taken.change, taken.positions)
             finally:
@@ -289,7 +307,6 @@ class Writer:
                 self._intake.settle(self._ledger.links)
             is_full = self._intake.waiting >= MAX_BATCH_ITEMS
             go_on = self._intake.has_changes or is_full or (self._stopping and had_some)
-        self._encoding.rest()
 
     def _persist(self, change: Change[Any] | None, positions: list[int]) -> None:
         """Make what is unwritten lasting, in the database or in the spool; it stays unwritten if neither takes it."""
@@ -340,15 +357,15 @@ class Writer:
         return records[-1].position if records else end
 
     def _follows(self, record: Waiting, end: int) -> bool:
-        writers = set(map(writer_of, record.positions)) if isinstance(record, Drafted) else {writer_of(record.position)}
+        writers = set(map(writer_of, record.positions)) if isinstance(record, Queued) else {writer_of(record.position)}
         return writers == {self.number} and _first_of(record) > end
 
     def _to_spool(self) -> list[Record]:
         """Return what is unwritten as it may be spooled, by rising positions."""
         records: list[Record] = []
         for record in self._unwritten:
-            if isinstance(record, Drafted):
-                records += self._encoding.to_spool(record, self._subjects.lasting)
+            if isinstance(record, Queued):
+                records += self._encoder.to_spool(record, self._subjects.lasting)
             else:
                 records.append(record)
         return sorted(records, key=_last_of)
@@ -498,13 +515,13 @@ class Writer:
 
 
 def _first_of(waiting: Waiting) -> int:
-    if isinstance(waiting, Drafted):
+    if isinstance(waiting, Queued):
         return waiting.positions[0]
     return step(waiting.position, 1 - len(waiting.items)) if isinstance(waiting, Decisions) else waiting.position
 
 
 def _last_of(waiting: Waiting) -> int:
-    return waiting.positions[-1] if isinstance(waiting, Drafted) else waiting.position
+    return waiting.positions[-1] if isinstance(waiting, Queued) else waiting.position
 
 
 def _can_be_encoded(record: Record) -> bool:
