@@ -76,6 +76,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     file_write_back: bool = False
     watch_interval_seconds: float = 0.2
     threads: int = 2
+    gather_threads: bool = True
     max_body_bytes: int = 16 * 2**20
     max_batch: int = 10_000
     admin_key: str = ""
@@ -185,6 +186,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "POLICY_FILE_WRITE_BACK": "file_write_back",
     "POLICY_WATCH_INTERVAL_SECONDS": "watch_interval_seconds",
     "POLICY_THREADS": "threads",
+    "POLICY_GATHER_THREADS": "gather_threads",
     "POLICY_MAX_BODY_BYTES": "max_body_bytes",
     "POLICY_MAX_BATCH": "max_batch",
     "POLICY_ADMIN_KEY": "admin_key",

@@ -8,7 +8,8 @@ import shlex
 import shutil
 import sysconfig
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final
@@ -25,6 +26,7 @@ from pydantic_monty import (
     ResourceLimits,
 )
 
+from policy_engine.cores import anywhere
 from policy_engine.functions.check import is_entry
 from policy_engine.functions.sandbox import Measured, SandboxError
 from policy_engine.model.errors import FunctionBusyError
@@ -139,8 +141,10 @@ class MontySandbox:
                 pool.__exit__(None, None, None)
                 os.close(self._script)
 
-    def _session(self) -> MontySession:
-        return self._started().checkout(limits=_LIMITS, os_policy=_OS_POLICY)
+    @contextmanager
+    def _session(self) -> Iterator[MontySession]:
+        with anywhere(), self._started().checkout(limits=_LIMITS, os_policy=_OS_POLICY) as session:
+            yield session
 
     def _started(self) -> Monty:
         if self._pool is None:

@@ -17,6 +17,7 @@ from typing import Any, cast
 import msgspec
 
 from policy_engine.config import Settings
+from policy_engine.cores import Gathering
 from policy_engine.http.access import Access
 from policy_engine.http.app import create_app
 from policy_engine.http.front import PLAIN, Application
@@ -25,6 +26,7 @@ from policy_engine.http.problem import JSON, problem
 from policy_engine.http.stream import EventStream
 from policy_engine.logs import configure_logging
 from policy_engine.service import PolicyService
+from policy_engine.store.writer import THREAD as WRITER
 from policy_engine.tls import Tls, read_tls
 
 log = logging.getLogger(__name__)
@@ -59,7 +61,15 @@ def load(settings: Settings) -> Application:
         settings.host,
         settings.port,
     )
-    return cast("Application", create_app(service, access).wsgi_app)
+    application = cast("Application", create_app(service, access).wsgi_app)
+    return _gathered(application) if settings.gather_threads else application
+
+
+def _gathered(application: Application) -> Application:
+    gathering = Gathering([WRITER])
+    gathering.start()
+    Finalize(None, gathering.stop, exitpriority=_FIRST)
+    return gathering.around(application)
 
 
 def _start_stream(service: PolicyService, settings: Settings, access: Access, tls: Tls | None) -> None:

@@ -43,6 +43,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+THREAD = "writer"
+"""What the thread is called."""
+
 FLUSH_SECONDS = 0.05
 _RETRY_SECONDS = 0.25
 _ATTEMPTS = 3
@@ -133,7 +136,7 @@ class Writer:
         self.record = self._intake.record
         self.readable = self._intake.readable
         self.notice_erasures = self._ledger.notice_erasures
-        self._thread = Thread(target=self._run, name="writer", daemon=True)
+        self._thread = Thread(target=self._run, name=THREAD, daemon=True)
 
     # What others call
 

@@ -1,0 +1,168 @@
+"""Gathering: while a process is busy, the threads that take turns at its interpreter are kept on one core.
+
+More than one core is of no use to them, and costs: where the system spreads them, each turn begins with waking another
+core up, whose caches know nothing. Where somebody else wants that core too, they are let go.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Event, Thread, get_ident, get_native_id
+from typing import NamedTuple, TypeVar
+
+A = TypeVar("A")
+B = TypeVar("B")
+R = TypeVar("R")
+
+_TASKS = Path("/proc/self/task")
+_CORE_FIELD = 36
+"""Where the core is in `stat`, counted from behind the name."""
+
+_LOOK_SECONDS = 0.25
+_BUSY, _IDLE = 0.5, 0.25
+"""Which share of a core the threads use when they are gathered, and below which they are let go."""
+
+_CROWDED_RUN, _CROWDED_WAIT = 0.65, 0.35
+"""They are crowded when they run for a smaller share of the time than this, and wait to run for a larger one."""
+
+_REST_SECONDS = 30.0
+"""How long they are left alone after that."""
+
+_ALL: frozenset[int] = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
+"""The cores that this process may use."""
+
+_excused: set[int] = set()
+
+
+class _Usage(NamedTuple):
+    """How many seconds a thread has run, and how many it could have run but had no core."""
+
+    run: float
+    waited: float
+
+
+class Gathering:
+    """The threads of one process that run Python most of the time."""
+
+    def __init__(self, names: Iterable[str] = (), *, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin with nobody gathered.
+
+        Args:
+            names: Of threads that belong to them from the beginning.
+            clock: Tells the time, in seconds.
+        """
+        self._names = frozenset(names)
+        self._clock = clock
+        self._joined: dict[int, int] = {}
+        self._core: int | None = None
+        self._used: dict[int, _Usage] = {}
+        self._looked_at = clock()
+        self._not_before = 0.0
+        self._ended = Event()
+
+    @property
+    def core(self) -> int | None:
+        """Where they are gathered, if they are."""
+        return self._core
+
+    def around(self, work: Callable[[A, B], R]) -> Callable[[A, B], R]:
+        """Return a function that does the same; the threads that call it are of them."""
+        joined = self._joined
+
+        def gathered(one: A, other: B) -> R:
+            if get_ident() not in joined:
+                joined[get_ident()] = get_native_id()
+            return work(one, other)
+
+        return gathered
+
+    def start(self) -> None:
+        """Look now and then, where anything can come of it."""
+        if len(_ALL) > 1 and (_TASKS / str(get_native_id()) / "schedstat").exists():
+            Thread(target=self._run, name="gathering", daemon=True).start()
+
+    def stop(self) -> None:
+        """Let them go, and look no more."""
+        self._ended.set()
+        self._let_go()
+
+    def _run(self) -> None:
+        try:
+            while not self._ended.wait(_LOOK_SECONDS):
+                self.look()
+        finally:  # nobody is kept where nobody looks
+            self._let_go()
+
+    def look(self) -> None:
+        """Gather them or let them go, as they were busy since the last time."""
+        now = self._clock()
+        seconds, self._looked_at = max(now - self._looked_at, 1e-3), now
+        before, self._used = self._used, dict(_usages(self._threads()))
+        both = {thread: (before[thread], used) for thread, used in self._used.items() if thread in before}
+        run = {thread: (new.run - old.run) / seconds for thread, (old, new) in both.items()}
+        share = sum(run.values())
+        waited = sum(new.waited - old.waited for old, new in both.values()) / seconds
+        if self._core is None:
+            if share >= _BUSY and now >= self._not_before:
+                self._core = _core_of(max(run, key=run.__getitem__))
+        elif share < _IDLE:
+            self._let_go()
+        elif share < _CROWDED_RUN and waited > _CROWDED_WAIT:
+            self._not_before = now + _REST_SECONDS
+            self._let_go()
+        if self._core is not None:  # each time, because some may have joined, or were excused
+            for thread in self._used.keys() - _excused:
+                _keep_on(thread, {self._core})
+
+    def _threads(self) -> set[int]:
+        here = {int(task.name) for task in _TASKS.iterdir()}
+        for identity, thread in self._joined.copy().items():
+            if thread not in here:
+                del self._joined[identity]  # another thread may have it by now, and joins
+        named = {thread.native_id for thread in threading.enumerate() if thread.name in self._names}
+        return here & {*self._joined.copy().values(), *named}
+
+    def _let_go(self) -> None:
+        if self._core is not None:
+            self._core = None
+            for task in _TASKS.iterdir():  # those too that one of them has started
+                _keep_on(int(task.name), _ALL)
+
+
+@contextmanager
+def anywhere() -> Iterator[None]:
+    """Let the thread that calls this run on any core for now: so whatever process it starts may, too."""
+    thread = get_native_id()
+    _excused.add(thread)
+    _keep_on(thread, _ALL)
+    try:
+        yield
+    finally:
+        _excused.discard(thread)
+
+
+def _usages(threads: Iterable[int]) -> Iterator[tuple[int, _Usage]]:
+    """Yield what threads used since they began, if they are still there."""
+    for thread in threads:
+        with suppress(OSError):
+            run, waited, _ = (_TASKS / str(thread) / "schedstat").read_text(encoding="ascii").split()
+            yield thread, _Usage(int(run) / 1e9, int(waited) / 1e9)
+
+
+def _core_of(thread: int) -> int | None:
+    """Return where a thread ran last, None when it is gone."""
+    with suppress(OSError):
+        stat = (_TASKS / str(thread) / "stat").read_text(encoding="utf-8", errors="replace")
+        return int(stat.rpartition(")")[2].split()[_CORE_FIELD])
+    return None
+
+
+def _keep_on(thread: int, cores: Iterable[int]) -> None:
+    if _ALL:
+        with suppress(OSError):  # it is gone, or may not be told
+            os.sched_setaffinity(thread, cores)
