@@ -20,23 +20,23 @@ B = TypeVar("B")
 R = TypeVar("R")
 
 _TASKS = Path("/proc/self/task")
+_STAT = Path("/proc/stat")
+_TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 _CORE_FIELD = 36
 """Where the core is in `stat`, counted from behind the name."""
 
 _LOOK_SECONDS = 0.25
-_BUSY, _IDLE = 0.5, 0.25
-"""Which share of a core the threads use when they are gathered, and below which they are let go."""
+_BUSY = 0.5
+"""They are gathered when they use so much of a core."""
 
-_CROWDED_RUN, _CROWDED_WAIT = 0.65, 0.35
-"""They are crowded when they run for a smaller share of the time than this, and wait to run for a larger one."""
+_IDLE, _IDLE_SECONDS = 0.25, 10.0
+"""They are let go when they have used less of it for so long."""
+
+_CROWDED, _CROWDED_LOOKS = 0.3, 2
+"""They are let go when others use so much of their core while they wait for it as long, so often in a row."""
 
 _REST_SECONDS = 30.0
 """How long they are left alone after that."""
-
-_ALL: frozenset[int] = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
-"""The cores that this process may use."""
-
-_excused: set[int] = set()
 
 
 class _Usage(NamedTuple):
@@ -44,6 +44,12 @@ class _Usage(NamedTuple):
 
     run: float
     waited: float
+
+
+_ALL: frozenset[int] = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
+"""The cores that this process may use."""
+
+_excused: set[int] = set()
 
 
 class Gathering:
@@ -61,7 +67,10 @@ class Gathering:
         self._joined: dict[int, int] = {}
         self._core: int | None = None
         self._used: dict[int, _Usage] = {}
+        self._core_used = 0.0
+        self._crowded = 0
         self._looked_at = clock()
+        self._busy_at = 0.0
         self._not_before = 0.0
         self._ended = Event()
 
@@ -103,21 +112,35 @@ class Gathering:
         now = self._clock()
         seconds, self._looked_at = max(now - self._looked_at, 1e-3), now
         before, self._used = self._used, dict(_usages(self._threads()))
-        both = {thread: (before[thread], used) for thread, used in self._used.items() if thread in before}
-        run = {thread: (new.run - old.run) / seconds for thread, (old, new) in both.items()}
-        share = sum(run.values())
-        waited = sum(new.waited - old.waited for old, new in both.values()) / seconds
+        known = self._used.keys() & before.keys()
+        run = {thread: self._used[thread].run - before[thread].run for thread in known}
+        share = sum(run.values()) / seconds
+        waited = sum(self._used[thread].waited - before[thread].waited for thread in known) / seconds
         if self._core is None:
             if share >= _BUSY and now >= self._not_before:
-                self._core = _core_of(max(run, key=run.__getitem__))
-        elif share < _IDLE:
-            self._let_go()
-        elif share < _CROWDED_RUN and waited > _CROWDED_WAIT:
+                self._gather(_core_of(max(run, key=run.__getitem__)))
+        elif self._is_crowded(share, waited, seconds):
             self._not_before = now + _REST_SECONDS
             self._let_go()
+        elif share < _IDLE and now >= self._busy_at + _IDLE_SECONDS:
+            self._let_go()
+        if share >= _IDLE:
+            self._busy_at = now
         if self._core is not None:  # each time, because some may have joined, or were excused
             for thread in self._used.keys() - _excused:
                 _keep_on(thread, {self._core})
+
+    def _gather(self, core: int | None) -> None:
+        self._core = core
+        self._crowded = 0
+        self._core_used = _core_seconds(core)
+
+    def _is_crowded(self, share: float, waited: float, seconds: float) -> bool:
+        """Whether others have wanted the core for a while."""
+        before, self._core_used = self._core_used, _core_seconds(self._core)
+        others = (self._core_used - before) / seconds - share
+        self._crowded = self._crowded + 1 if min(others, waited) > _CROWDED else 0
+        return self._crowded >= _CROWDED_LOOKS
 
     def _threads(self) -> set[int]:
         here = {int(task.name) for task in _TASKS.iterdir()}
@@ -152,6 +175,14 @@ def _usages(threads: Iterable[int]) -> Iterator[tuple[int, _Usage]]:
         with suppress(OSError):
             run, waited, _ = (_TASKS / str(thread) / "schedstat").read_text(encoding="ascii").split()
             yield thread, _Usage(int(run) / 1e9, int(waited) / 1e9)
+
+
+def _core_seconds(core: int | None) -> float:
+    """Return how long a core has been busy since the system began."""
+    lines = _STAT.read_text(encoding="ascii").splitlines()
+    (times,) = [line.split()[1:] for line in lines if line.startswith(f"cpu{core} ")] or [["0"] * 8]
+    user, nice, system, _idle, _io, irq, softirq, steal = map(int, times[:8])
+    return (user + nice + system + irq + softirq + steal) / _TICKS
 
 
 def _core_of(thread: int) -> int | None:

@@ -80,18 +80,26 @@ def looked(gathering: Gathering, wanted: Callable[[], bool]) -> Callable[[], boo
     return look
 
 
-def test_busy_threads_are_gathered_and_let_go_when_they_rest(gathering: Gathering, busy: Busy) -> None:
+def test_busy_threads_are_gathered_and_let_go_when_they_rest(
+    gathering: Gathering, busy: Busy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cores, "_CROWDED", 2.0)  # other tests may want the core
     assert busy.cores() == [ALL, ALL]
     eventually(looked(gathering, lambda: gathering.core is not None), "they are gathered")
     assert busy.cores() == [{gathering.core}] * 2
     assert os.sched_getaffinity(get_native_id()) == ALL
     busy.resting.set()
+    for _ in range(10):
+        time.sleep(0.05)
+        gathering.look()
+    assert gathering.core is not None
+    monkeypatch.setattr(cores, "_IDLE_SECONDS", 0.1)
     eventually(looked(gathering, lambda: gathering.core is None), "they are let go")
     assert busy.cores() == [ALL, ALL]
 
 
 def test_whoever_joins_later_is_gathered_too(gathering: Gathering, busy: Busy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cores, "_CROWDED_RUN", 0.0)  # other tests may want the core
+    monkeypatch.setattr(cores, "_CROWDED", 2.0)  # other tests may want the core
     monkeypatch.setattr(cores, "_IDLE", 0.0)
     eventually(looked(gathering, lambda: gathering.core is not None), "they are gathered")
     more = Busy(busy.work)
