@@ -24,7 +24,7 @@ from policy_engine.store.item import Pending, Sealed, Unsealed, entry_terms
 from policy_engine.store.position import step
 from policy_engine.store.redact import Redactor
 from policy_engine.store.sealer import Sealer
-from policy_engine.store.subjects import Subject, erase, seal, subject_name
+from policy_engine.store.subjects import Subject, erase, seal, subject_name, unseal
 
 PERSONAL = ("client_id", "client_ip", "person.name")
 SEALER = Sealer(Redactor(("hidden.deep",), PERSONAL))
@@ -39,7 +39,9 @@ contexts = st.dictionaries(
     keys,
     st.recursive(
         values | st.text(alphabet="\ud800a", min_size=1) | st.sampled_from(["~", "~x.y", "***"]),
-        lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["name", "deep", "x"]), inner),
+        lambda inner: (
+            st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["name", "deep", "password"]), inner)
+        ),
         max_leaves=4,
     ),
 )
@@ -96,6 +98,16 @@ def test_what_was_sealed_with_keys_that_are_gone_is_sealed_again(context: dict[s
     assert (again.body, again.terms) == (wanted.body, wanted.terms)
     assert old.keys() == new.keys()
     assert not any(subject.pseudonym in str(again.body) for subject in old.values())
+
+
+@pytest.mark.parametrize("personal", [{"password": "pass-secret"}, [{"password": "pass-secret"}]])
+def test_no_secret_is_sealed_within_personal_data(personal: Any) -> None:
+    subjects = Subjects()
+    subjects({"alice"})
+    sealed = taken({"client_id": "alice", "client_ip": personal}, subjects)
+    assert isinstance(sealed, Sealed)
+    shown = json.loads(sealed.body)["context"]["client_ip"]
+    assert "pass-secret" not in str(unseal(subjects["alice"].key, shown))
 
 
 def test_keys_are_asked_for_once_however_many_rows_there_are() -> None:

@@ -20,6 +20,8 @@ from policy_engine.store.subjects import MARK, Subject, pseudonym_in, seal, seal
 
 _MAX_SHAPES = 10_000
 
+_FLAT = frozenset({str, int, float, bool, type(None)})
+
 _encode = msgspec.json.Encoder().encode
 _decode_entry = msgspec.json.Decoder(LogEntry).decode
 
@@ -121,7 +123,7 @@ def _take_simple(of: Draft, context: dict[str, Any], shape: Shape, subjects: Map
     """
     client = context["client_id"]
     owner = subjects.get(client) if client.__class__ is str else None
-    if owner is None:
+    if owner is None or not all(context[place].__class__ in _FLAT for place in shape.personal):
         return None
     component = shape.component_in(context)
     context, pseudonym = _sealed_for(owner, context, shape)
