@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Event, Thread, get_ident, get_native_id
+from threading import Event, Lock, Thread, get_ident, get_native_id
 from typing import NamedTuple, TypeVar
 
 A = TypeVar("A")
@@ -49,7 +49,12 @@ class _Usage(NamedTuple):
 _ALL: frozenset[int] = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
 """The cores that this process may use."""
 
+_lock = Lock()
+"""Held while threads are kept or let go."""
+
+_kept: set[int] = set()
 _excused: set[int] = set()
+"""Which threads are kept on one core, and which are not to be for now."""
 
 
 class Gathering:
@@ -97,7 +102,7 @@ class Gathering:
 
     def stop(self) -> None:
         """Let them go, and look no more."""
-        self._ended.set()
+        self._ended.set()  # a look that is under way keeps nobody any more
         self._let_go()
 
     def _run(self) -> None:
@@ -117,7 +122,7 @@ class Gathering:
         share = sum(run.values()) / seconds
         waited = sum(self._used[thread].waited - before[thread].waited for thread in known) / seconds
         if self._core is None:
-            if share >= _BUSY and now >= self._not_before:
+            if share >= _BUSY and now >= self._not_before and not self._ended.is_set():
                 self._gather(_core_of(max(run, key=run.__getitem__)))
         elif self._is_crowded(share, waited, seconds):
             self._not_before = now + _REST_SECONDS
@@ -126,9 +131,14 @@ class Gathering:
             self._let_go()
         if share >= _IDLE:
             self._busy_at = now
-        if self._core is not None:  # each time, because some may have joined, or were excused
-            for thread in self._used.keys() - _excused:
-                _keep_on(thread, {self._core})
+        self._keep()  # each time, because some may have joined, or were excused
+
+    def _keep(self) -> None:
+        with _lock:
+            if self._core is not None and not self._ended.is_set():
+                for thread in self._used.keys() - _excused:
+                    _keep_on(thread, {self._core})
+                    _kept.add(thread)
 
     def _gather(self, core: int | None) -> None:
         self._core = core
@@ -143,7 +153,7 @@ class Gathering:
         return self._crowded >= _CROWDED_LOOKS
 
     def _threads(self) -> set[int]:
-        here = {int(task.name) for task in _TASKS.iterdir()}
+        here = _tasks()
         for identity, thread in self._joined.copy().items():
             if thread not in here:
                 del self._joined[identity]  # another thread may have it by now, and joins
@@ -151,22 +161,36 @@ class Gathering:
         return here & {*self._joined.copy().values(), *named}
 
     def _let_go(self) -> None:
-        if self._core is not None:
-            self._core = None
-            for task in _TASKS.iterdir():  # those too that one of them has started
-                _keep_on(int(task.name), _ALL)
+        with _lock:
+            core, self._core = self._core, None
+            _kept.clear()
+            seen: set[int] = set()
+            while core is not None and (found := _tasks() - seen):  # those too that one of them starts meanwhile
+                seen |= found
+                for thread in found:
+                    if _cores_of(thread) == {core}:
+                        _keep_on(thread, _ALL)
 
 
 @contextmanager
 def anywhere() -> Iterator[None]:
-    """Let the thread that calls this run on any core for now: so whatever process it starts may, too."""
+    """Let the thread that calls this run on any core, if it is kept on one: so what it starts may, too."""
     thread = get_native_id()
-    _excused.add(thread)
-    _keep_on(thread, _ALL)
+    with _lock:
+        is_first = thread not in _excused
+        _excused.add(thread)
+        if thread in _kept:
+            _kept.discard(thread)
+            _keep_on(thread, _ALL)
     try:
         yield
     finally:
-        _excused.discard(thread)
+        if is_first:
+            _excused.discard(thread)
+
+
+def _tasks() -> set[int]:
+    return {int(task.name) for task in _TASKS.iterdir()}
 
 
 def _usages(threads: Iterable[int]) -> Iterator[tuple[int, _Usage]]:
@@ -179,10 +203,11 @@ def _usages(threads: Iterable[int]) -> Iterator[tuple[int, _Usage]]:
 
 def _core_seconds(core: int | None) -> float:
     """Return how long a core has been busy since the system began."""
-    lines = _STAT.read_text(encoding="ascii").splitlines()
-    (times,) = [line.split()[1:] for line in lines if line.startswith(f"cpu{core} ")] or [["0"] * 8]
-    user, nice, system, _idle, _io, irq, softirq, steal = map(int, times[:8])
-    return (user + nice + system + irq + softirq + steal) / _TICKS
+    for line in _STAT.read_text(encoding="ascii").splitlines():
+        name, *times = line.split()
+        if name == f"cpu{core}":
+            return (sum(map(int, times[:3])) + sum(map(int, times[5:8]))) / _TICKS  # all but idle and waiting
+    return 0.0
 
 
 def _core_of(thread: int) -> int | None:
@@ -197,3 +222,9 @@ def _keep_on(thread: int, cores: Iterable[int]) -> None:
     if _ALL:
         with suppress(OSError):  # it is gone, or may not be told
             os.sched_setaffinity(thread, cores)
+
+
+def _cores_of(thread: int) -> set[int]:
+    with suppress(OSError):
+        return os.sched_getaffinity(thread)
+    return set()

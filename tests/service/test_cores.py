@@ -137,6 +137,28 @@ def test_they_are_let_go_when_somebody_else_wants_the_core(busy: Busy) -> None:
     gathering.stop()
 
 
+def test_nobody_is_kept_after_the_end(gathering: Gathering, busy: Busy) -> None:
+    eventually(looked(gathering, lambda: gathering.core is not None), "they are gathered")
+    gathering.stop()
+    assert busy.cores() == [ALL, ALL]
+    assert not any(looked(gathering, lambda: gathering.core is not None)() for _ in range(5))
+    assert busy.cores() == [ALL, ALL]
+
+
+def test_a_thread_that_somebody_else_keeps_on_a_core_stays_there() -> None:
+    found: list[set[int]] = []
+
+    def run() -> None:
+        os.sched_setaffinity(0, {min(ALL)})
+        with anywhere(), anywhere():
+            found.append(os.sched_getaffinity(0))
+
+    thread = Thread(target=run)
+    thread.start()
+    thread.join()
+    assert found == [{min(ALL)}]
+
+
 def children_of(pid: int) -> list[int]:
     found = []
     for task in Path(f"/proc/{pid}/task").iterdir():
@@ -144,49 +166,49 @@ def children_of(pid: int) -> list[int]:
     return found
 
 
-def test_what_a_gathered_thread_starts_may_run_anywhere(gathering: Gathering) -> None:
-    found: list[set[int]] = []
-    may_end = Event()
-
-    def start(_: int, __: int) -> int:
-        with anywhere():
-            gathering.look()
-            child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-        found.append(os.sched_getaffinity(child.pid))
-        child.kill()
-        child.wait()
-        if child.stdin:
-            child.stdin.close()
-        return 0
+def once_gathered(gathering: Gathering, act: Callable[[], None]) -> None:
+    """Do something in a thread that is kept on one core."""
+    may_act = Event()
 
     def run() -> None:
         work = gathering.around(count)
-        while not may_end.is_set():
+        while not may_act.is_set():
             work(1, 2)
-        start(0, 0)
+        act()
 
     thread = Thread(target=run)
     thread.start()
-    eventually(looked(gathering, lambda: gathering.core is not None), "they are gathered")
+    eventually(looked(gathering, lambda: gathering.core is not None), "it is gathered")
     assert os.sched_getaffinity(thread.native_id or 0) == {gathering.core}
-    may_end.set()
+    may_act.set()
     thread.join()
+
+
+def test_what_a_gathered_thread_starts_may_run_anywhere(gathering: Gathering) -> None:
+    found: list[set[int]] = []
+
+    def start() -> None:
+        with anywhere():
+            gathering.look()
+            child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+        with child:
+            found.append(os.sched_getaffinity(child.pid))
+            child.kill()
+
+    once_gathered(gathering, start)
     assert found == [ALL]
 
 
-def test_the_sandbox_of_a_gathered_thread_is_not_kept_on_its_core() -> None:
+def test_the_sandbox_of_a_gathered_thread_is_not_kept_on_its_core(gathering: Gathering) -> None:
     sandbox = MontySandbox(1)
     before = set(children_of(os.getpid()))
     found: list[set[int]] = []
 
     def call() -> None:
-        os.sched_setaffinity(0, {min(ALL)})
         assert sandbox.call("def evaluate(context):\n    return 7", "evaluate", {}) == 7
         found.extend(os.sched_getaffinity(child) for child in set(children_of(os.getpid())) - before)
 
-    thread = Thread(target=call)
-    thread.start()
-    thread.join()
+    once_gathered(gathering, call)
     sandbox.close()
     assert found
     assert found == [ALL] * len(found)

@@ -18,7 +18,7 @@ from policy_engine.store.batch import Batch
 from policy_engine.store.change import Transaction
 from policy_engine.store.decisions import DecisionQuery
 from policy_engine.store.draft import encode_decision
-from policy_engine.store.encode import Decisions, Queued, decode_entries, decode_records, encode_record
+from policy_engine.store.encode import Decisions, Queued, decode_entries, decode_records, encode_record, row_ahead
 from policy_engine.store.encoder import Encoder
 from policy_engine.store.item import Pending, Sealed, Unsealed, entry_terms
 from policy_engine.store.position import step
@@ -122,6 +122,23 @@ def test_a_row_does_not_become_long_by_sealing() -> None:
     many = queued(*(taken({"person": {"name": "\u00e9" * 3000}}) for _ in range(128)))
     rows = list(ENCODER.rows([many], NOBODY, Subjects()))
     assert max(len(zlib.decompress(row.body)) for row in rows) < 1.2 * (1 << 18)
+
+
+def test_what_is_long_is_copied_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    copied: list[int] = []
+    body = Sealed.body.fget  # type: ignore[attr-defined]
+
+    def counted(sealed: Sealed) -> bytes:
+        found: bytes = body(sealed)
+        copied.append(len(found))
+        return found
+
+    many = queued(*(taken({"note": "x" * 300_000}) for _ in range(128)))
+    monkeypatch.setattr(Sealed, "body", property(counted))
+    assert len(list(ENCODER.rows([many], NOBODY, Subjects()))) == 128
+    assert len(copied) == 128
+    assert row_ahead(many.positions, many.decisions) is None
+    assert len(copied) == 129
 
 
 def test_of_a_long_component_the_beginning_is_kept() -> None:
@@ -232,7 +249,10 @@ def test_keys_of_a_transaction_that_was_undone_are_not_used(stores: Stores, hold
     assert {item.entry.context["client_id"] for item in all_decisions(store)} == {"alice"}
 
 
-def test_what_waits_when_a_client_is_erased_elsewhere_is_found_by_its_new_key(stores: Stores) -> None:
+@pytest.mark.parametrize("how", ["at once", "noticed", "one by one", "spooled"])
+def test_what_waits_when_a_client_is_erased_elsewhere_is_found_by_its_new_key(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
     store, other = stores(started=False), stores()
     store.writer.record_decisions([checked(client_id="alice")])
     store.writer._turn()
@@ -243,6 +263,20 @@ def test_what_waits_when_a_client_is_erased_elsewhere_is_found_by_its_new_key(st
         return erase(transaction.connection, "default", "alice")
 
     assert other.writer.transact(forget) is not None
+    if how in {"noticed", "spooled"}:
+        store.writer.notice_erasures()
+    write, failing = Batch.write, [how == "one by one", how == "spooled"]
+
+    def fails(batch: Batch) -> None:
+        if failing[0] and batch._rows["decision"]:
+            failing[0] = False
+            raise ValueError("a fault of ours")
+        if failing[1] and batch._rows["decision"]:
+            failing[1] = False
+            raise OperationalError("x", None, Exception("disk I/O error"))
+        write(batch)
+
+    monkeypatch.setattr(Batch, "write", fails)
     store.start()
     flush(store)
     shown = all_decisions(store)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate
 from typing import NamedTuple, TypeAlias
 
 import msgspec
@@ -98,14 +97,16 @@ def row_of(positions: Sequence[int], sealed: Sequence[Sealed]) -> Row:
         positions: Theirs, rising.
         sealed: As many.
     """
-    bodies = [each.body for each in sealed]
-    count = _fitting(bodies)
-    bodies, positions = bodies[:count], positions[:count]
+    bodies = _fitting(sealed)
+    return _row(positions[: len(bodies)], bodies, sealed[: len(bodies)])
+
+
+def _row(positions: Sequence[int], bodies: Sequence[bytes], sealed: Sequence[Sealed]) -> Row:
     last = microseconds_of(positions[-1])
     ages = [last - microseconds_of(position) for position in positions]
     text = b"[%b,[%b]]" % (_encode(ages), b",".join(bodies))
     body = isal_zlib.compress(text, _LEVEL)  # three times as fast, and anybody's zlib reads it
-    return Row(positions[-1], body, count, set().union(*{each.terms for each in sealed[:count]}))
+    return Row(positions[-1], body, len(bodies), set().union(*{each.terms for each in sealed}))
 
 
 def row_ahead(positions: Sequence[int], decisions: Sequence[Pending]) -> Ahead | None:
@@ -116,16 +117,21 @@ def row_ahead(positions: Sequence[int], decisions: Sequence[Pending]) -> Ahead |
     sealed = [each for each in decisions if isinstance(each, Sealed) and each.subjects is subjects]
     if len(sealed) < len(decisions):
         return None
-    row = row_of(positions, sealed)
-    return Ahead(row, subjects) if row.count == len(sealed) else None
+    bodies = _fitting(sealed)
+    return Ahead(_row(positions, bodies, sealed), subjects) if len(bodies) == len(sealed) else None
 
 
-def _fitting(bodies: Sequence[bytes]) -> int:
-    """Return how many entries fit into a row."""
-    if sum(map(len, bodies)) < _MAX_BYTES:
-        return len(bodies)
-    sizes = accumulate(map(len, bodies))
-    return next(count for count, size in enumerate(sizes, 1) if size >= _MAX_BYTES)
+def _fitting(sealed: Sequence[Sealed]) -> list[bytes]:
+    """Return the entries of the first decisions: as many as have room in a row."""
+    bodies = []
+    size = 0
+    for each in sealed:
+        body = each.body
+        bodies.append(body)
+        size += len(body)
+        if size >= _MAX_BYTES:
+            break
+    return bodies
 
 
 def decode_entries(position: int, body: bytes) -> list[tuple[int, LogEntry]]:

@@ -12,7 +12,7 @@ from policy_engine.store.batch import Row
 from policy_engine.store.encode import MAX_ITEMS, MAX_SPAN, Decisions, Queued, row_of
 from policy_engine.store.item import Pending, Sealed, from_item, to_item
 from policy_engine.store.position import step
-from policy_engine.store.sealer import Ensure, Sealer
+from policy_engine.store.sealer import Ensure, Sealer, stale_subjects
 from policy_engine.store.subjects import Subject
 
 log = logging.getLogger(__name__)
@@ -49,9 +49,10 @@ class Encoder:
 
     def to_spool(self, queued: Queued, subjects: Mapping[str, Subject]) -> Iterator[Decisions]:
         """Yield decisions as they may be written to a spool: sealed, if the subjects are at hand."""
+        stale = stale_subjects(queued.decisions, subjects)
         for position, pending in zip(queued.positions, queued.decisions, strict=True):
             try:
-                item = to_item(self._sealer.seal_known(pending, subjects))
+                item = to_item(self._sealer.seal_known(pending, subjects, stale))
             except Exception:  # what one caller handed in must not stop the log
                 log.exception("a record cannot be written and is lost: decisions %s", pending.decision_id)
             else:

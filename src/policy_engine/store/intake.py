@@ -178,10 +178,11 @@ class Intake:
                     part = self._open_part()
                     part.positions.append(position)
                     part.decisions.append(pending)
-                    self._count(1, position)
+                    is_full = len(part.decisions) == MAX_ITEMS
+                    self._count(1, position)  # others may go on meanwhile
                     if self._queued >= MAX_BATCH_ITEMS and not self.wake.is_set():
                         self.wake.set()  # which takes a third of all this
-                    if len(part.decisions) == MAX_ITEMS:
+                    if is_full:
                         return part
                 return None
         self.record_decisions((encoded,), () if pending is None else (pending,))

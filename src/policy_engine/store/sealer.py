@@ -77,30 +77,38 @@ class Sealer:
             ensure: Returns the subjects of names; called once, as two transactions that make keys in more than one
                 order could wait for each other.
         """
-        known = _by_pseudonym(pending, subjects)
-        found = [self._open(each, subjects, known) for each in pending]
+        stale = stale_subjects(pending, subjects)
+        found = [self._open(each, subjects, stale) for each in pending]
         opened = [each for each in found if not isinstance(each, Sealed)]
         ensured = ensure(set().union(*map(_names_in, opened))) if opened else subjects
         return [each if isinstance(each, Sealed) else _sealed(each, ensured) for each in found]
 
-    def seal_known(self, pending: Pending, subjects: Mapping[str, Subject]) -> Pending:
-        """Return a decision sealed if all whom it names are among some subjects; as it is otherwise."""
-        if isinstance(pending, Sealed):
-            return pending
-        opened = self._open_unsealed(pending.draft, decode_context(pending.context))
-        return _sealed(opened, subjects) if _names_in(opened) <= subjects.keys() else pending
+    def seal_known(self, pending: Pending, subjects: Mapping[str, Subject], stale: Mapping[str, Subject]) -> Pending:
+        """Return a decision sealed if all whom it names are among some subjects; unsealed otherwise.
 
-    def _open(self, pending: Pending, subjects: Mapping[str, Subject], known: Mapping[str, Subject]) -> Opened | Sealed:
+        Args:
+            pending: The decision.
+            subjects: Whose keys are known, and were not deleted.
+            stale: Others whose keys were used, as `stale_subjects` returns them.
+        """
+        opened = self._open(pending, subjects, stale)
+        if isinstance(opened, Sealed):
+            return opened
+        if _names_in(opened) <= subjects.keys():
+            return _sealed(opened, subjects)
+        return pending if isinstance(pending, Unsealed) else Unsealed(opened[0], encode_context(opened[1]))
+
+    def _open(self, pending: Pending, subjects: Mapping[str, Subject], stale: Mapping[str, Subject]) -> Opened | Sealed:
         """Return a decision opened, or as it is if it is sealed for good."""
         if isinstance(pending, Unsealed):
             return self._open_unsealed(pending.draft, decode_context(pending.context))
-        return pending if _is_good(pending, subjects) else self._open_sealed(pending, known)
+        return pending if _is_good(pending, subjects) else self._open_sealed(pending, stale)
 
-    def _open_sealed(self, sealed: Sealed, known: Mapping[str, Subject]) -> Opened:
-        """Return a decision as it was before it was sealed with keys that are known by pseudonym."""
+    def _open_sealed(self, sealed: Sealed, stale: Mapping[str, Subject]) -> Opened:
+        """Return a decision as it was before it was sealed with the keys of some subjects."""
         entry = _decode_entry(sealed.body)
         for where, key in tokens_in(entry, self._redactor.personal):
-            where[key] = unseal(known[owner_of(entry, where[key])].key, where[key])
+            where[key] = unseal(stale[owner_of(entry, where[key])].key, where[key])
         found = draft(entry.decision, entry.facts, _encode(entry.decision), entry.source, entry.represents)
         return self._open_unsealed(found, entry.context)
 
@@ -140,8 +148,8 @@ def _is_good(sealed: Sealed, subjects: Mapping[str, Subject]) -> bool:
     return sealed.subjects is None or sealed.subjects is subjects
 
 
-def _by_pseudonym(pending: Iterable[Pending], subjects: Mapping[str, Subject]) -> dict[str, Subject]:
-    """Return all subjects whose keys were used and are not those that are good, by pseudonym."""
+def stale_subjects(pending: Iterable[Pending], subjects: Mapping[str, Subject]) -> dict[str, Subject]:
+    """Return by pseudonym with whose keys decisions were sealed, but for those that are good."""
     used = {
         id(each.subjects): each.subjects
         for each in pending
