@@ -110,6 +110,19 @@ def test_no_secret_is_sealed_within_personal_data(personal: Any) -> None:
     assert "pass-secret" not in str(unseal(subjects["alice"].key, shown))
 
 
+@pytest.mark.parametrize("paths", [("person.a", "person.a.b"), ("person.a.b", "person.a")])
+@pytest.mark.parametrize("client", [None, "alice"])
+def test_what_is_within_personal_data_is_sealed_with_it(paths: tuple[str, ...], client: str | None) -> None:
+    sealer, old, new = Sealer(Redactor((), paths)), Subjects("old"), Subjects("new")
+    item = CHECKED._replace(context={"client_id": client, "person": {"a": {"b": "secret-name"}}})
+    late = sealer.take(item, ENCODED, None, 1, NOBODY)
+    (sealed,) = sealer.seal([late], NOBODY, old)
+    stale = sealer.take(item, ENCODED, None, 1, old)
+    again, wanted = sealer.seal([stale, late], new, new)
+    assert b"secret-name" not in sealed.body
+    assert again.body == wanted.body
+
+
 def test_keys_are_asked_for_once_however_many_rows_there_are() -> None:
     subjects = Subjects()
     many = queued(*(taken({"client_id": f"c{number}"}) for number in range(300)))

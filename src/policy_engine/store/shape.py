@@ -48,12 +48,12 @@ class Shape(msgspec.Struct, frozen=True, gc=False):
 def shape_of(keys: tuple[str, ...], redactor: Redactor) -> Shape:
     """Return the shape of contexts with these keys."""
     personal = tuple(path for path in redactor.personal if path in keys)
-    nested = tuple(path for path in redactor.personal if path not in keys and path.partition(".")[0] in keys)
+    nested = [path for path in redactor.personal if path not in keys and path.partition(".")[0] in keys]
     return Shape(
         names_client=_CLIENT in keys,
         is_simple=_CLIENT in keys and not nested and not redactor.masks_any(keys),
         personal=personal,
-        nested=nested,
+        nested=tuple(sorted(nested, key=len)),  # what is within another one is sealed with it
         is_personal=bool(personal or nested),
         components=tuple(key for key in _COMPONENTS if key in keys),
         component="fl-server" if "server_id" in keys else "fl-client" if _CLIENT in keys else None,
