@@ -50,7 +50,7 @@ class Taken(NamedTuple):
 
 
 class Part:
-    """Decisions that have room in one row, and who waits for them to be lasting.
+    """Decisions that are taken together, as many as a row holds or a whole batch, and who waits for them.
 
     Attributes:
         positions, decisions, ahead: As in `Queued`.
