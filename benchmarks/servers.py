@@ -120,5 +120,6 @@ def _tree(pid: int) -> list[int]:
     found = [pid]
     for one in found:
         for children in Path(f"/proc/{one}/task").glob("*/children"):
-            found.extend(int(child) for child in children.read_text(encoding="ascii").split())
+            with suppress(OSError):  # the thread has ended meanwhile
+                found.extend(int(child) for child in children.read_text(encoding="ascii").split())
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from pydantic_monty import Monty, MontyError
 from tests.functions.hostile import HOSTILE, sources
 from tests.functions.realistic import REALISTIC
+from tests.processes import sandboxes_below
 
 from policy_engine.functions.answer import read_answer
 from policy_engine.functions.check import check_code
@@ -38,10 +40,7 @@ def outcome(sandbox: MontySandbox, source: str, context: dict[str, Any]) -> str:
 
 
 def workers() -> set[int]:
-    children: set[int] = set()
-    for task in Path("/proc/self/task").iterdir():
-        children.update(int(pid) for pid in (task / "children").read_text(encoding="ascii").split())
-    return {pid for pid in children if b"monty" in Path(f"/proc/{pid}/cmdline").read_bytes()}
+    return sandboxes_below(os.getpid())
 
 
 @pytest.mark.parametrize("name", sources())
@@ -123,13 +122,13 @@ def test_no_worker_and_no_file_is_left_behind() -> None:
     own.close()  # what the first one opens stays open for those to come
     before, files = workers(), list(Path("/proc/self/fd").iterdir())
     own.close()
-    assert workers() == before, "a worker was there before the first call"
+    assert workers() <= before, "a worker was there before the first call"
     own.call(FINE, "judge", {"n": 1})
     assert len(workers() - before) == 1
     outcome(own, sources()["dumps what shares its parts"][1], {})
     own.close()
     own.close()
-    assert workers() == before
+    assert workers() <= before
     assert len(list(Path("/proc/self/fd").iterdir())) <= len(files)
     assert own.call(FINE, "judge", {"n": 2}) == {"allowed": True}, "it begins anew"
     own.close()

@@ -13,6 +13,7 @@ from threading import Event, Thread, get_native_id
 
 import pytest
 from tests.conftest import DOCUMENT
+from tests.processes import children_of, cores_of_threads, sandboxes_below
 from tests.service.running import Running, eventually
 
 from policy_engine import cores
@@ -159,13 +160,6 @@ def test_a_thread_that_somebody_else_keeps_on_a_core_stays_there() -> None:
     assert found == [{min(ALL)}]
 
 
-def children_of(pid: int) -> list[int]:
-    found = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        found += [int(child) for child in (task / "children").read_text(encoding="ascii").split()]
-    return found
-
-
 def once_gathered(gathering: Gathering, act: Callable[[], None]) -> None:
     """Do something in a thread that is kept on one core."""
     may_act = Event()
@@ -201,12 +195,12 @@ def test_what_a_gathered_thread_starts_may_run_anywhere(gathering: Gathering) ->
 
 def test_the_sandbox_of_a_gathered_thread_is_not_kept_on_its_core(gathering: Gathering) -> None:
     sandbox = MontySandbox(1)
-    before = set(children_of(os.getpid()))
+    before = sandboxes_below(os.getpid())
     found: list[set[int]] = []
 
     def call() -> None:
         assert sandbox.call("def evaluate(context):\n    return 7", "evaluate", {}) == 7
-        found.extend(os.sched_getaffinity(child) for child in set(children_of(os.getpid())) - before)
+        found.extend(os.sched_getaffinity(child) for child in sandboxes_below(os.getpid()) - before)
 
     once_gathered(gathering, call)
     sandbox.close()
@@ -227,9 +221,7 @@ def test_the_service_gathers_if_it_may(tmp_path: Path, *, gathers: bool) -> None
         def ask() -> bool:
             for _ in range(5):
                 assert running.request("POST", "/api/v1/check/batch", BATCH).status == 200
-            kept.update(
-                frozenset(os.sched_getaffinity(int(task.name))) for task in Path(f"/proc/{worker}/task").iterdir()
-            )
+            kept.update(cores_of_threads(worker))
             return any(len(cores) == 1 for cores in kept)
 
         if gathers:

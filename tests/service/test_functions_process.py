@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.conftest import Processes
 from tests.functions.hostile import sources
+from tests.processes import is_sandbox, sandboxes_below
 from tests.service.running import Running, eventually
 
 CALLERS = 4
@@ -22,28 +23,6 @@ NAMES = (
     "exits by name",
     "answers itself",
 )
-
-
-def workers(of: int) -> list[int]:
-    """The sandbox workers below a process."""
-    parents: dict[int, int] = {}
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            stat = (path / "stat").read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            continue
-        parents[int(path.name)] = int(stat.rpartition(")")[2].split()[1])
-    below = {of}
-    while more := {pid for pid, parent in parents.items() if parent in below} - below:
-        below |= more
-    return [pid for pid in below if is_worker(pid)]
-
-
-def is_worker(pid: int) -> bool:
-    try:
-        return b"monty" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False
 
 
 def write(file: Path) -> None:
@@ -66,7 +45,7 @@ def ask(running: Running, policy_type: str) -> dict[str, Any]:
 def test_others_are_answered_while_hostile_functions_loop(processes: Processes, policy_file: Path) -> None:
     write(policy_file)
     running = processes()
-    assert workers(running.process.pid) == [], "workers start with the first call"
+    assert sandboxes_below(running.process.pid) == set(), "workers start with the first call"
     over = Event()
     reasons: list[set[str]] = [set() for _ in range(CALLERS)]
 
@@ -90,17 +69,17 @@ def test_others_are_answered_while_hostile_functions_loop(processes: Processes, 
     assert set().union(*reasons) <= {"function_error", "function_busy"}
     assert "function_error" in set().union(*reasons)
     ask(running, "hostile-0")  # the worker that was ended last is replaced when it is needed
-    started = workers(running.process.pid)
+    started = sandboxes_below(running.process.pid)
     assert started
     running.stop()
-    eventually(lambda: not any(is_worker(pid) for pid in started), "the workers are gone")
+    eventually(lambda: not any(is_sandbox(pid) for pid in started), "the workers are gone")
 
 
 def test_workers_end_with_a_service_that_is_killed(processes: Processes, policy_file: Path) -> None:
     write(policy_file)
     running = processes()
     ask(running, "hostile-0")
-    started = workers(running.process.pid)
+    started = sandboxes_below(running.process.pid)
     assert started
     os.killpg(running.process.pid, 9)
-    eventually(lambda: not any(is_worker(pid) for pid in started), "the workers are gone")
+    eventually(lambda: not any(is_sandbox(pid) for pid in started), "the workers are gone")
