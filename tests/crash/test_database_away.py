@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
+from collections.abc import Callable
 from random import Random
 
 import psycopg
@@ -15,16 +16,25 @@ from tests.crash.stored import Stored
 from tests.crash.trial import Trial, refuses_changes, wait_until_degraded, wait_until_ready
 from tests.service.running import COMMAND, environment, free_port
 
+Ways = tuple[Callable[[Server], None], Callable[[Server], None]]
+"""How the server goes away, and how it comes back."""
 
-def outage(server: Server, trial: Trial, seconds: float) -> None:
-    """Crash the server, look at the services, and start it again."""
-    server.crash()
-    wait_until_degraded(trial.services)
-    before = trial.answered()
-    assert refuses_changes(trial.services)
-    time.sleep(seconds)
-    assert trial.answered() > before + 20
-    server.start()
+CRASH: Ways = (Server.crash, Server.start)
+FREEZE: Ways = (Server.freeze, Server.thaw)
+
+
+def outage(server: Server, trial: Trial, ways: Ways, seconds: float) -> None:
+    """Take the server away, look at the services, and give it back."""
+    leave, return_ = ways
+    leave(server)
+    try:
+        wait_until_degraded(trial.services)
+        before = trial.answered()
+        assert refuses_changes(trial.services)
+        time.sleep(seconds)
+        assert trial.answered() > before + 20
+    finally:
+        return_(server)
     wait_until_ready(trial.services)
 
 
@@ -33,26 +43,30 @@ def url(server: Server) -> str:
     return server.create("engine")
 
 
-def outages(server: Server, started: Services, url: str, number: int) -> None:
+def outages(server: Server, started: Services, url: str, ways: Ways, number: int) -> None:
     service = started.start(POLICY_DATABASE=url)
     random = Random(number)
     trial = Trial([service], Stored(url, started.data / "keys"), refused_means_unchanged=False)
     with under(*trial.callers):
         for _ in range(number):
             time.sleep(random.uniform(0.3, 1.0))
-            outage(server, trial, random.uniform(0.2, 2.0))
+            outage(server, trial, ways, random.uniform(0.2, 2.0))
         time.sleep(0.5)
     trial.check()
     assert service.stop() == 0
 
 
-def test_checks_go_on_while_the_database_is_away(server: Server, started: Services, url: str) -> None:
-    outages(server, started, url, 2)
+@pytest.mark.parametrize("ways", [CRASH, FREEZE], ids=["stopped", "frozen"])
+def test_checks_go_on_while_the_database_is_away(server: Server, started: Services, url: str, ways: Ways) -> None:
+    outages(server, started, url, ways, 2)
 
 
 @pytest.mark.crash
-def test_checks_go_on_however_often_the_database_goes_away(server: Server, started: Services, url: str) -> None:
-    outages(server, started, url, 15)
+@pytest.mark.parametrize("ways", [CRASH, FREEZE], ids=["stopped", "frozen"])
+def test_checks_go_on_however_often_the_database_goes_away(
+    server: Server, started: Services, url: str, ways: Ways
+) -> None:
+    outages(server, started, url, ways, 15)
 
 
 def cuts(server: Server, started: Services, url: str, number: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tests.crash.client import Client, is_clear_refusal
-from tests.crash.load import Caller, Prober, checkers, faults, total
+from tests.crash.load import Caller, Prober, Reader, checkers, faults, total
 from tests.crash.stored import Stored, missing, twice
 from tests.crash.writers import PolicyWriter, wrong_policies
 from tests.service.running import Running, eventually
@@ -14,19 +14,20 @@ AWAY = "store_unavailable"
 
 
 class Trial:
-    """Writers, checkers and probes on both ports, of some services on one store."""
+    """Writers, checkers, readers and probes on both ports, of some services on one store."""
 
     def __init__(self, services: Sequence[Running], stored: Stored, *, refused_means_unchanged: bool) -> None:
         ports = [service.port for service in services]
         self.services = services
         self.writers = [PolicyWriter(ports, seed, refused_means_unchanged=refused_means_unchanged) for seed in range(4)]
         self.checkers = checkers(ports, 4, sync_share=0.2)
+        self._readers = [Reader(ports, seed) for seed in range(2)]
         self._probers = [Prober(ports, 1), Prober([service.metrics_port for service in services], 2)]
         self._stored = stored
 
     @property
     def callers(self) -> list[Caller]:
-        return [*self.writers, *self.checkers, *self._probers]
+        return [*self.writers, *self.checkers, *self._readers, *self._probers]
 
     def answered(self) -> int:
         """How many checks were answered."""

@@ -208,7 +208,7 @@ def test_events_go_on_while_the_database_is_away(streams: Streams, store: Store,
     with Client(port) as client, Client(port, query="?event_type=POLICY_UPDATED") as other:
         made = [*record(store), *decide(store, 22)]
         assert names(client.take(2)) == made
-        store.database.engine.dispose()
+        store.database._reading.dispose()
         files = [file for file in tmp_path.glob("x.db*") if file.is_file()]
         for file in files:
             file.rename(tmp_path / f"away-{file.name}")

@@ -69,6 +69,19 @@ class Stopped:
         self._server.start()
 
 
+class Frozen:
+    """The PostgreSQL server is there, and does not run."""
+
+    def __init__(self, server: Postgres) -> None:
+        self._server = server
+
+    def begin(self) -> None:
+        self._server.freeze()
+
+    def end(self) -> None:
+        self._server.thaw()
+
+
 @contextmanager
 def away(outage: Outage) -> Iterator[None]:
     outage.begin()
@@ -79,7 +92,11 @@ def away(outage: Outage) -> Iterator[None]:
 
 
 class Proxy:
-    """Stands between a client and PostgreSQL, and can cut the line when a commit is done but not yet answered."""
+    """Stands between a client and PostgreSQL.
+
+    It can cut the line when a commit is done but not yet answered, and lose the client when a commit is under way: then
+    the server notices nothing, and the commit comes later.
+    """
 
     def __init__(self, url: str, directory: Path) -> None:
         """Listen in a directory.
@@ -92,6 +109,8 @@ class Proxy:
         self.url = there.set(query={"host": str(directory)}).render_as_string(hide_password=False)
         self._lock = Lock()
         self._cuts = 0
+        self._loses = False
+        self._late: list[tuple[socket.socket, bytes]] = []
         self._sockets: list[socket.socket] = []
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(directory / ".s.PGSQL.5432"))
@@ -103,6 +122,26 @@ class Proxy:
         """Let so many further commits happen without an answer."""
         with self._lock:
             self._cuts = count
+
+    def lose_at_commit(self) -> None:
+        """Lose the client with all its connections when it commits next; new ones are not concerned."""
+        with self._lock:
+            self._loses = True
+
+    @property
+    def has_late_commit(self) -> bool:
+        with self._lock:
+            return bool(self._late)
+
+    def deliver(self) -> None:
+        """Let the server have the commit, and notice that the client is gone."""
+        with self._lock:
+            late, self._late = self._late, []
+        for far, content in late:
+            if content:
+                far.sendall(content)
+        for far, _ in late:
+            self._close(far)
 
     @property
     def cuts_left(self) -> int:
@@ -147,8 +186,24 @@ class Proxy:
                         if self._cuts:
                             self._cuts -= 1
                             cut.append(True)
+                        elif self._loses:
+                            self._lose(far, content)
+                            return
                 far.sendall(content)
-        self._close(far)
+        if not self._is_late(far):
+            self._close(far)
+
+    def _lose(self, far: socket.socket, content: bytes) -> None:
+        self._loses = False
+        ends = self._sockets[:]
+        for near, other in zip(ends[::2], ends[1::2], strict=True):
+            if other.fileno() >= 0:
+                self._late.append((other, content if other is far else b""))
+                self._close(near)
+
+    def _is_late(self, far: socket.socket) -> bool:
+        with self._lock:
+            return any(far is other for other, _ in self._late)
 
     def _answer(self, far: socket.socket, near: socket.socket, cut: list[bool]) -> None:
         with suppress(OSError):
@@ -157,7 +212,8 @@ class Proxy:
                     break
                 near.sendall(content)
         self._close(near)
-        self._close(far)
+        if not self._is_late(far):
+            self._close(far)
 
     @staticmethod
     def _close(end: socket.socket) -> None:

@@ -12,8 +12,9 @@ from time import sleep
 from typing import Any
 
 import pytest
+from tests.databases import empty_database
 from tests.postgres import Postgres
-from tests.store.outages import FileLimit, Locked, Outage, Proxy, Stopped, away
+from tests.store.outages import FileLimit, Frozen, Locked, Outage, Proxy, Stopped, away
 from tests.store.stores import Content, Stores, all_decisions, checked, flush, ids_of, patiently, until
 
 from policy_engine.model.errors import BusyError, StoreUnavailableError
@@ -27,15 +28,28 @@ from policy_engine.store.position import writer_of
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.fixture(params=["sqlite locked", "postgresql stopped", "postgresql frozen"])
+def what_happens(request: pytest.FixtureRequest) -> str:
+    happens: str = request.param
+    return happens
+
+
 @pytest.fixture
-def outage(database_url: str, request: pytest.FixtureRequest) -> Iterator[Outage]:
+def database_url(what_happens: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    with empty_database(what_happens.partition(" ")[0], tmp_path, request) as url:
+        yield url
+
+
+@pytest.fixture
+def outage(what_happens: str, database_url: str, request: pytest.FixtureRequest) -> Iterator[Outage]:
     made: Outage
-    if database_url.startswith("sqlite"):
+    if what_happens == "sqlite locked":
         path = Database(database_url).path
         assert path is not None
         made = Locked(path)
     else:
-        made = Stopped(request.getfixturevalue("postgres"))
+        kind = Stopped if what_happens == "postgresql stopped" else Frozen
+        made = kind(request.getfixturevalue("postgres"))
     yield made
     if isinstance(made, Locked):
         made.end()
@@ -255,8 +269,12 @@ def test_a_spool_that_cannot_be_taken_over_now_is_taken_over_later(stores: Store
     with away(outage):
         late.writer.adopt_orphans()
         assert len(spools(stores)) == 1
-    patiently(late.writer.adopt_orphans)
-    assert spools(stores) == []
+
+    def take_over() -> bool:
+        late.writer.adopt_orphans()
+        return spools(stores) == []
+
+    until(take_over, "it is taken over")
     late.start()
     stores.stop()
     check_all_there(stores, made, 1)
@@ -369,6 +387,29 @@ def test_a_change_that_nobody_knows_of_can_be_read_once_it_is_there(proxy: Proxy
     assert names == ["POLICY_CREATED", "POLICY_DELETED"]
     stores.stop()
     check_all_there(stores, made, 2)
+
+
+def test_a_commit_that_comes_late_doubles_nothing(proxy: Proxy, tmp_path: Path) -> None:
+    stores = Stores(proxy.url, tmp_path)
+    store = stores()
+    made = record(store, 5)
+    flush(store)
+    proxy.lose_at_commit()
+    made += record(store, 5)
+    last = store.events.record("RELOAD_FAILED", {})
+    until(
+        lambda: proxy.has_late_commit and len(spools(stores)) == 1, "the commit is under way, and nobody waits for it"
+    )
+    made += record(store, 5)
+    until(lambda: "store_unavailable" in stores.troubles.now, "nothing is written before that is over")
+    proxy.deliver()
+    until(lambda: not stores.troubles.now, "it is over")
+    flush(store)
+    assert store.writer.number == 2, "the server held the seat for a client that was gone"
+    assert last in store.events.page(since_event_id="").events
+    stores.stop()
+    assert sorted(Content(stores.url).decision_ids()) == sorted(made)
+    check_all_there(stores, made, 1)
 
 
 def test_a_takeover_that_nobody_knows_of_doubles_nothing(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, insert, select, text
 from sqlalchemy.exc import DataError, IntegrityError
 from tests.postgres import Postgres
-from tests.store.outages import Locked, away
+from tests.store.outages import Frozen, Locked, away
+from tests.store.stores import until
 
 from policy_engine.model.errors import BusyError, StateError, StoreUnavailableError
 from policy_engine.store import schema
@@ -58,6 +59,29 @@ def test_a_reader_sees_one_state(database: Database) -> None:
             writing.execute(insert(TABLE), row("a"))
         assert connection.execute(select(TABLE)).all() == []
     assert paths(database) == ["a"]
+
+
+def test_nobody_waits_for_a_server_that_does_not_answer(postgres: Postgres, postgres_url: str) -> None:
+    database = Database(postgres_url)
+    database.watch()
+    with database.read() as connection:  # so there is a connection, which stays open
+        assert connection.execute(text("SELECT pg_sleep(2.5)")).all(), "much work may take its time"
+    with away(Frozen(postgres)):
+        with pytest.raises(StoreUnavailableError, match="does not answer"), database.read() as connection:
+            connection.execute(text("SELECT 1"))
+        for use in (database.read, database.write):
+            with pytest.raises(StoreUnavailableError, match="does not answer"), use():
+                pass
+        with pytest.raises(StoreUnavailableError, match="does not answer"):
+            database.connect()
+
+    def answers() -> bool:
+        with suppress(StoreUnavailableError), database.read() as connection:
+            return bool(connection.execute(text("SELECT 1")).scalar_one())
+        return False
+
+    until(answers, "the server is used again")
+    database.close()
 
 
 def test_what_contradicts_the_database_is_no_outage(database: Database) -> None:

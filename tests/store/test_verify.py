@@ -63,7 +63,7 @@ def keys(trail: tuple[Store, Store]) -> KeyDirectory:
 def mutated(database: Database, roots: list[PublicKey], mutation: Mutation, random: Random) -> tuple[str, Report]:
     """Alter something, verify, and take the change back; what the database refuses to hold is tried anew."""
     while True:
-        with database.engine.connect() as connection, suppress(IntegrityError):
+        with database._reading.connect() as connection, suppress(IntegrityError):
             what = mutation(connection, random)
             return what, verify(connection, DEFAULT_TENANT, roots)
 

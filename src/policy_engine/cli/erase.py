@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import click
@@ -12,7 +11,6 @@ from policy_engine.cli.stored import BUSY_SECONDS, author, find_store, plainly, 
 from policy_engine.config import Settings
 from policy_engine.model.errors import PolicyEngineError
 from policy_engine.store.change import Transaction
-from policy_engine.store.database import Database
 from policy_engine.store.options import DEFAULT_TENANT
 from policy_engine.store.subjects import erase as erase_subject
 
@@ -55,30 +53,8 @@ def _erase(settings: Settings, client: str) -> str | None:
 
     with written(settings) as store:
         pseudonym = transact(store, apply, 1)
-        if not store.database.is_sqlite:
-            _vacuum(store.database)
-        elif not _is_off_the_disk(store.database):
+        if not store.database.scrub("subject", BUSY_SECONDS):
             click.echo(
                 "policy-engine: the key is deleted, but still on the disk until the service is stopped", err=True
             )
         return pseudonym
-
-
-def _vacuum(database: Database) -> None:
-    """Let PostgreSQL write over deleted keys; its own log, archives and standbys keep them for as long as they last."""
-    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.exec_driver_sql("VACUUM subject")
-
-
-def _is_off_the_disk(database: Database) -> bool:
-    """Empty the log ahead of an SQLite database, where deleted rows still are; return whether that was possible."""
-    end = time.monotonic() + BUSY_SECONDS
-    connection = database.engine.raw_connection()
-    try:
-        while time.monotonic() < end:
-            busy = connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-            if not busy:
-                return True
-    finally:
-        connection.close()
-    return False

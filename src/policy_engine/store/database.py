@@ -5,17 +5,15 @@ What is committed has reached the disk. A reader sees one state. Of two transact
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, make_url, text
 from sqlalchemy.exc import (
     ArgumentError,
     DataError,
@@ -26,13 +24,12 @@ from sqlalchemy.exc import (
 )
 
 from policy_engine.model.errors import StateError, StoreUnavailableError, TurnError
+from policy_engine.store.pulse import Pulse
+from policy_engine.store.sqlite import engine_to_read, engine_to_write, make_file
 
 BUSY_SECONDS = 0.2
 """How long a writer waits for another process."""
 
-_LOOK_SECONDS = 0.001
-
-_PAGE_BYTES = 8192
 _BEYOND_LIMITS = "54"
 """The class of PostgreSQL's codes for what is too large for it."""
 
@@ -70,48 +67,34 @@ class Database:
             raise StateError("the database URL is not one such as `sqlite:///data/policy-engine.db`") from error
         self.url = parsed.set(query={}).render_as_string(hide_password=True)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
-        self.path = Path(parsed.database).resolve() if self.is_sqlite and parsed.database else None
+        self.path: Path | None = None
+        self._pulse: Pulse | None = None
         try:
-            self.engine = self._sqlite(parsed, busy_seconds) if self.is_sqlite else _postgresql(parsed)
-            self._writing = self._sqlite_to_write(parsed, busy_seconds) if self.is_sqlite else self.engine
+            self._open(parsed, busy_seconds)
         except (ImportError, NoSuchModuleError) as error:
             raise StateError(f"there is no driver for the database `{self.url}`") from error
 
-    def _sqlite(self, url: URL, busy_seconds: float) -> Engine:
-        if self.path is None:
-            raise StateError("an SQLite database needs a file: `sqlite:///data/policy-engine.db`")
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            if not self.path.exists():  # what is in it is for its owner alone; its log takes over the mode
-                os.close(os.open(self.path, os.O_CREAT | os.O_WRONLY, 0o600))
-        except OSError as error:
-            raise StateError(f"cannot use the data directory `{self.path.parent}`: {error.strerror}") from error
-        engine = create_engine(
-            url,
-            hide_parameters=True,
-            pool_size=4,
-            max_overflow=28,
-            pool_timeout=busy_seconds,
-            connect_args={"timeout": busy_seconds, "check_same_thread": False},
-        )
-        event.listen(engine, "connect", partial(_set_up_sqlite, busy_seconds))
-        event.listen(engine, "begin", _begin_to_read)
-        return engine
+    def _open(self, url: URL, busy_seconds: float) -> None:
+        if self.is_sqlite:
+            if not url.database:
+                raise StateError("an SQLite database needs a file: `sqlite:///data/policy-engine.db`")
+            self.path = Path(url.database).resolve()
+            make_file(self.path)
+            self._reading, self._writing = engine_to_read(url, busy_seconds), engine_to_write(url, busy_seconds)
+        elif url.get_backend_name() == "postgresql":
+            from policy_engine.store.postgresql import Server  # noqa: PLC0415 - who has no such server needs no driver
 
-    @staticmethod
-    def _sqlite_to_write(url: URL, busy_seconds: float) -> Engine:
-        """Return what writes: one connection as a rule, whose cache nobody else's writing makes void."""
-        engine = create_engine(
-            url,
-            hide_parameters=True,
-            pool_size=1,
-            max_overflow=15,
-            pool_timeout=busy_seconds,
-            connect_args={"timeout": 0, "check_same_thread": False},
-        )
-        event.listen(engine, "connect", partial(_set_up_sqlite, busy_seconds))
-        event.listen(engine, "begin", partial(_begin_to_write, busy_seconds))
-        return engine
+            server = Server(url, self.url, BUSY_SECONDS)
+            self._reading = self._writing = server.engine
+            self._pulse = server.pulse
+        else:
+            name = url.get_backend_name()
+            raise StateError(f"`{name}` databases are not supported: `sqlite` and `postgresql` are")
+
+    def watch(self) -> None:
+        """Begin to watch whether the server answers, so that nobody waits for it in vain."""
+        if self._pulse:
+            self._pulse.start()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -120,7 +103,8 @@ class Database:
         Raises:
             StoreUnavailableError: The database cannot be read at the moment.
         """
-        with translated(self.url), self.engine.connect() as connection:
+        self._need_answers()
+        with translated(self.url), self._reading.connect() as connection:
             if not self.is_sqlite:
                 connection = connection.execution_options(isolation_level="REPEATABLE READ")  # noqa: PLW2901
             yield connection
@@ -132,16 +116,30 @@ class Database:
         Raises:
             StoreUnavailableError: The database cannot be written at the moment; nothing was changed.
         """
-        with (
-            translated(self.url),
-            self._writing.begin() as connection,
-        ):
+        self._need_answers()
+        with translated(self.url), self._writing.begin() as connection:
             yield connection
+
+    def connect(self) -> Connection:
+        """Return a connection on which each statement stands for itself; the caller closes it.
+
+        Raises:
+            StoreUnavailableError: The database is away.
+        """
+        self._need_answers()
+        with translated(self.url):
+            return self._reading.connect().execution_options(isolation_level="AUTOCOMMIT")
+
+    def _need_answers(self) -> None:
+        if self._pulse and self._pulse.is_silent:
+            raise StoreUnavailableError(f"the database `{self.url}` does not answer")
 
     def close(self) -> None:
         """Close all connections."""
+        if self._pulse:
+            self._pulse.stop()
         self._writing.dispose()
-        self.engine.dispose()
+        self._reading.dispose()
 
     def shrink(self) -> None:
         """Give freed space back to the file system; PostgreSQL does so itself.
@@ -151,9 +149,33 @@ class Database:
         """
         if not self.is_sqlite:
             return
-        with translated(self.url), closing(self.engine.raw_connection()) as connection:
+        with translated(self.url), closing(self._reading.raw_connection()) as connection:
             driver: Any = connection.driver_connection
             driver.executescript("PRAGMA incremental_vacuum")  # a plain execute gives back one page
+
+    def scrub(self, table: str, busy_seconds: float) -> bool:
+        """Overwrite what was deleted; return whether it is off the disk.
+
+        PostgreSQL may write over it from then on; its own log, archives and standbys keep it for as long as they last.
+
+        Args:
+            table: What it was deleted from.
+            busy_seconds: How long to wait for readers of an SQLite file, whose log holds deleted rows until then.
+
+        Raises:
+            StoreUnavailableError: The database is away.
+        """
+        if not self.is_sqlite:
+            with self.connect() as connection, translated(self.url):
+                connection.exec_driver_sql(f"VACUUM {table}")
+            return True
+        deadline = time.monotonic() + busy_seconds
+        with translated(self.url), closing(self._reading.raw_connection()) as connection:
+            while time.monotonic() < deadline:
+                is_busy, *_ = connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                if not is_busy:
+                    return True
+        return False
 
     def bytes_used(self) -> int:
         """Return how many bytes the content takes."""
@@ -231,71 +253,3 @@ def _driver_errors() -> tuple[type[Exception], ...]:
     """Return what drivers raise, wrapped by SQLAlchemy or not; that of PostgreSQL only where it is in use."""
     psycopg = sys.modules.get("psycopg")
     return (DBAPIError, sqlite3.Error, *([psycopg.Error] if psycopg else []))
-
-
-def _set_up_sqlite(busy_seconds: float, connection: sqlite3.Connection, _record: Any) -> None:
-    connection.isolation_level = None  # transactions begin where `_begin_sqlite` says
-    _patiently(partial(_set_pragmas, connection), busy_seconds)  # who makes a new file into one with a log has it alone
-
-
-def _set_pragmas(connection: sqlite3.Connection) -> None:
-    pragmas = ["synchronous=FULL", "secure_delete=ON", "cache_size=-8192"]
-    if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):  # to set these again would need the write lock
-        pragmas[:0] = [f"page_size={_PAGE_BYTES}", "auto_vacuum=INCREMENTAL", "journal_mode=WAL"]
-    for pragma in pragmas:
-        connection.execute(f"PRAGMA {pragma}").close()
-
-
-def _begin_to_read(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN")
-
-
-def _begin_to_write(busy_seconds: float, connection: Connection) -> None:
-    """Wait for other processes and begin.
-
-    Left to itself SQLite looks less and less often, at last every 100 ms: among several processes that write all the
-    time, the one that has waited longest would be served last.
-    """
-    driver: Any = connection.connection.driver_connection
-    _patiently(lambda: driver.execute("BEGIN IMMEDIATE").close(), busy_seconds)
-
-
-def _patiently(act: Callable[[], None], busy_seconds: float) -> None:
-    """Do something as soon as nobody else has the file, which SQLite itself does not wait for in every case.
-
-    Raises:
-        sqlite3.OperationalError: It is still busy after so long, or something else is wrong.
-    """
-    deadline = time.monotonic() + busy_seconds
-    while True:
-        try:
-            act()
-        except sqlite3.OperationalError as error:
-            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-            if not busy or time.monotonic() >= deadline:
-                raise
-            time.sleep(_LOOK_SECONDS)
-        else:
-            return
-
-
-def _postgresql(url: URL) -> Engine:
-    if url.get_backend_name() != "postgresql":
-        raise StateError(f"`{url.get_backend_name()}` databases are not supported: `sqlite` and `postgresql` are")
-    return create_engine(
-        url.set(drivername="postgresql+psycopg"),
-        hide_parameters=True,
-        pool_pre_ping=True,
-        pool_size=4,
-        max_overflow=12,
-        pool_timeout=BUSY_SECONDS,
-        connect_args={
-            "connect_timeout": 2,
-            "application_name": "policy-engine",
-            "options": "-c lock_timeout=2000",
-            "keepalives_idle": 5,
-            "keepalives_interval": 2,
-            "keepalives_count": 3,
-            "tcp_user_timeout": 10_000,
-        },
-    )

@@ -62,8 +62,7 @@ class Follower:
 
     def _listen(self) -> Any:
         if self._listening is None:
-            options = {"isolation_level": "AUTOCOMMIT"}
-            self._listening = self._database.engine.connect().execution_options(**options)
+            self._listening = self._database.connect()
             self._listening.exec_driver_sql(f"LISTEN {CHANNEL}")
         return self._listening.connection.driver_connection
 

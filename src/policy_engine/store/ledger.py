@@ -138,13 +138,14 @@ class Ledger:
     # What is written
 
     def present(self, positions: set[int]) -> set[int]:
-        """Return which of these positions have entries.
+        """Return which of these positions have entries, now that everything is over which may have written them.
 
         Raises:
             StoreUnavailableError: The database is away.
         """
         if not positions:
             return set()
+        self._wait_for_commits({writer_of(position) for position in positions})
         first, last = min(positions), step(max(positions), MAX_SPAN)
         found: set[int] = set()
         with self._database.read() as connection:
@@ -159,6 +160,17 @@ class Ledger:
             for position, body in connection.execute(rows):
                 found.update(positions_in(position, bytes(body)))
         return found & positions
+
+    def _wait_for_commits(self, writers: set[int]) -> None:
+        """Wait until no transaction of these writers is under way.
+
+        A commit whose connection broke may still come, as long as the server has not noticed; nobody can hold its seat
+        against it, because a seat is another connection, which may break earlier.
+        """
+        heads = schema.chain.c
+        held = select(heads.seq).where(heads.tenant == self._tenant, heads.writer.in_(writers)).with_for_update()
+        with self._database.write() as connection:
+            connection.execute(held).all()
 
     def write(self, records: Sequence[Waiting], change: Change[Any] | None, positions: Sequence[int]) -> Outcome:
         """Write records and carry out a change, all in one transaction, with a checkpoint when one is due.

@@ -51,6 +51,7 @@ class Store:
         self.options = options
         self.database = Database(options.url)
         self.keys = KeyDirectory(options.key_dir or options.data_dir / "keys")
+        self.database.watch()
         try:
             migrate(self.database)
             self.store_id = identify(self.database, options.tenant, self.keys)

@@ -119,7 +119,7 @@ class _DatabaseSeat:
 
 def _database_seat(database: Database, order: list[int]) -> Seat:
     with translated(database.url):
-        connection = database.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        connection = database.connect()
         try:
             return _lock_one(connection, order)
         except BaseException:
