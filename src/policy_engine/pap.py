@@ -186,6 +186,7 @@ class PolicyAdministration:
         cause: Cause,
         event: tuple[str, dict[str, Any]] | None = None,
         signed: Callable[[Transaction, int], None] | None = None,
+        expected: Iterable[str] | None = None,
     ) -> int:
         """Put other policies, types and functions in the place of all of them; return the revision that holds them.
 
@@ -194,8 +195,10 @@ class PolicyAdministration:
             cause: Who wants it and why.
             event: The type and details of one more event that tells of it.
             signed: As for `Activation.commit`; it is not called when nothing changes.
+            expected: Entity tags, one of which the revision in force must have; None for any.
 
         Raises:
+            PreconditionError: The revision in force has another entity tag.
             SupersededError: A newer bundle came first.
             InvalidPolicyError, BusyError, StateError: As for `create`.
         """
@@ -203,6 +206,7 @@ class PolicyAdministration:
         def attempt() -> int:
             wanted = policy_set_of(documents, self._activation.policy_set.functions)
             before = self._activation.policy_set
+            self._check_in_force(expected)
             number = self._activation.revision.version
             if number and fingerprint(wanted) == fingerprint(before):
                 return number
@@ -217,18 +221,18 @@ class PolicyAdministration:
 
         return self.repeat(attempt)
 
-    def roll_back(self, number: int, *, cause: Cause) -> int:
+    def roll_back(self, number: int, *, expected: Iterable[str] | None = None, cause: Cause) -> int:
         """Make a new revision that holds what an older one held; return its number.
 
         Raises:
             UnknownRevisionError: There is none of that number.
             FunctionInUseError: Its policies name functions that it does not hold: they would deny.
-            InvalidPolicyError, BusyError, StateError: As for `create`.
+            PreconditionError, InvalidPolicyError, BusyError, StateError: As for `replace_all`.
         """
         _, documents = self._activation.revisions.documents(number)
         check_present(policy_set_of(documents), f"revision {number}")
         details = {"rolled_back_to": number, "author": cause.author, "reason": cause.reason}
-        return self.replace_all(documents, cause=cause, event=("REVISION_ROLLED_BACK", details))
+        return self.replace_all(documents, cause=cause, event=("REVISION_ROLLED_BACK", details), expected=expected)
 
     def difference(self, one: int, other: int) -> list[Difference]:
         """Return what has to change in one revision to get another one.
@@ -249,6 +253,11 @@ class PolicyAdministration:
         if expected is not None and entity_tag(policy) not in set(expected):
             raise PreconditionError(f"policy `{policy_id}` has been changed: it is not the one that `If-Match` names")
         return policy
+
+    def _check_in_force(self, expected: Iterable[str] | None) -> None:
+        current = self._activation.revision
+        if expected is not None and revision_tag(current.version, current.digest) not in set(expected):
+            raise PreconditionError(f"revision {current.version} is in force: it is not the one that `If-Match` names")
 
     def _read(self, body: Mapping[str, Any], policy_id: str | None = None) -> Document:
         document = read_single(body, self._activation.policy_set.type_documents, policy_id=policy_id)
@@ -350,6 +359,11 @@ def policy_document(policy: Policy) -> dict[str, Any]:
 def entity_tag(policy: Policy) -> str:
     """Return the strong entity tag of a policy, without quotes: a digest of what the API shows."""
     return sha256(msgspec.json.encode(policy_document(policy), order="sorted")).hexdigest()[:32]
+
+
+def revision_tag(number: int, digest: str) -> str:
+    """Return the strong entity tag of a revision, without quotes."""
+    return f"{number}-{digest.removeprefix('sha256:')[:32]}"
 
 
 def _difference(part: Part, before: Documents, after: Documents) -> Difference:

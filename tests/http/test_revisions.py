@@ -233,6 +233,28 @@ def test_what_changes_no_existing_policy_need_not_name_one(services: Services) -
     assert client.post("/api/v1/revisions/2/rollback").status_code == 200
 
 
+def test_a_rollback_may_name_what_it_takes_to_be_in_force(client: FlaskClient) -> None:
+    newest = listed(client)["revisions"][0]["number"]
+    seen = client.get(f"/api/v1/revisions/{newest}").headers["ETag"]
+    client.put("/api/v1/policies/web", json={"tags": ["meanwhile"]})
+    before = listed(client)["revisions"]
+    for stale in (seen, '"nope"', ""):
+        detail = problem(client.post("/api/v1/revisions/2/rollback", headers={"If-Match": stale}), 412)["detail"]
+        assert f"revision {newest + 1} is in force" in detail
+    assert listed(client)["revisions"] == before, "nothing was changed"
+    current = client.get(f"/api/v1/revisions/{newest + 1}").headers["ETag"]
+    assert client.post("/api/v1/revisions/2/rollback", headers={"If-Match": f'"nope", {current}'}).status_code == 200
+    assert client.post(f"/api/v1/revisions/{newest}/rollback", headers={"If-Match": "*"}).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/policies", "/api/v1/policies", "/api/v1/functions"])
+@pytest.mark.parametrize("match", ["*", '"nope"'])
+def test_nothing_is_created_that_is_taken_to_be_there(client: FlaskClient, path: str, match: str) -> None:
+    before = listed(client)["revisions"]
+    assert "If-Match" in problem(client.post(path, json=NEW, headers={"If-Match": match}), 412)["detail"]
+    assert listed(client)["revisions"] == before
+
+
 READS = [
     *("/api/v1/policies/web", "/policies/web", "/api/v1/policies", "/policies", "/policies?type=network_security"),
     "/api/v1/revisions/2",

@@ -12,7 +12,7 @@ from policy_engine.function_administration import entity_tag
 from policy_engine.functions.check import CodeFault, check_code
 from policy_engine.functions.function import function_document
 from policy_engine.http.bodies import cause, invalid, json_body, json_response, service
-from policy_engine.http.conditional import conditional, expected
+from policy_engine.http.conditional import conditional, expect_nothing, expected
 from policy_engine.model.function import StoredFunction
 
 functions = Blueprint("functions", __name__)
@@ -38,6 +38,7 @@ def get_function(function_id: str) -> Response:
 @functions.post("/api/v1/functions")
 def create_function() -> Response:
     """Create a custom policy function; without an id, its name becomes one."""
+    expect_nothing()
     function = service().functions.create(json_body(), cause=cause())
     location = url_for("functions.get_function", function_id=function.id)
     return json_response(_changed(function), HTTPStatus.CREATED, {"Location": location, **_tagged(function)})

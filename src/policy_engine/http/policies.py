@@ -9,7 +9,7 @@ from typing import Any
 from flask import Blueprint, Response, request, url_for
 
 from policy_engine.http.bodies import cause, json_body, json_response, service, validation_limit
-from policy_engine.http.conditional import conditional, expected
+from policy_engine.http.conditional import conditional, expect_nothing, expected
 from policy_engine.http.problem import ProblemError
 from policy_engine.language.report import report_on
 from policy_engine.model.policy import Policy
@@ -48,6 +48,7 @@ def get_policy(policy_id: str) -> Response:
 @policies.post("/policies", endpoint="create_policy_short")
 def create_policy() -> Response:
     """Create a policy from a flat body, or from the older `{type, data}`; an id is made where there is none."""
+    expect_nothing()
     policy = service().administration.create(_unwrapped(json_body()), cause=cause())
     location = url_for("policies.get_policy", policy_id=policy.id)
     return json_response(

@@ -8,8 +8,9 @@ import msgspec
 from flask import Blueprint, Response, url_for
 
 from policy_engine.http.bodies import cause, json_response, service, whole_number
-from policy_engine.http.conditional import conditional
+from policy_engine.http.conditional import conditional, expected
 from policy_engine.model.errors import UnknownPolicyError
+from policy_engine.pap import revision_tag
 from policy_engine.store.revisions import POLICY, Revision
 
 revisions = Blueprint("revisions", __name__)
@@ -33,7 +34,8 @@ def get_revision(number: int) -> Response:
     """One revision with all policies, types and functions that it held."""
     revision = service().store.revisions.get(number)
     _, documents = service().store.revisions.documents(number)
-    return conditional(json_response({**_summary(revision), **documents._asdict()}))
+    tag = revision_tag(revision.number, revision.digest)
+    return conditional(json_response({**_summary(revision), **documents._asdict()}, headers={"ETag": f'"{tag}"'}))
 
 
 @revisions.get("/api/v1/revisions/<int:number>/diff/<int:other>")
@@ -44,9 +46,9 @@ def diff_revisions(number: int, other: int) -> Response:
 
 @revisions.post("/api/v1/revisions/<int:number>/rollback")
 def roll_back(number: int) -> Response:
-    """Make a new revision that holds what an older one held; `X-Change-Reason` says why."""
+    """Make a new revision that holds what an older one held, unless another one is in force than `If-Match` names."""
     asked = msgspec.structs.replace(cause(), source="rollback")
-    version = service().administration.roll_back(number, cause=asked)
+    version = service().administration.roll_back(number, expected=expected(is_optional=True), cause=asked)
     answer = {"success": True, "rolled_back_to": number, "policy_version": version}
     return json_response(answer, headers={"Location": url_for("revisions.get_revision", number=version)})
 
