@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from itertools import islice, repeat
+from itertools import islice
 from threading import Thread
 from typing import Any, TypeVar
 
 from policy_engine.ids import SequenceIds
 from policy_engine.model.errors import BusyError, StateError, StoreUnavailableError, TurnError
-from policy_engine.model.record import Checked
 from policy_engine.store.batch import FencedError
 from policy_engine.store.change import Change, Transaction
 from policy_engine.store.checkpoints import Signer
 from policy_engine.store.database import Database
-from policy_engine.store.draft import encode_decision, unquoted
 from policy_engine.store.encode import (
     Decisions,
     Queued,
@@ -26,13 +24,12 @@ from policy_engine.store.encode import (
     decode_records,
     encode_record,
     name_of,
-    row_ahead,
 )
 from policy_engine.store.encoder import Encoder
 from policy_engine.store.intake import MAX_BATCH_ITEMS, MAX_WAIT_SECONDS, Intake
-from policy_engine.store.item import Pending
 from policy_engine.store.ledger import Ledger
 from policy_engine.store.position import step, writer_of
+from policy_engine.store.recorder import Recorder
 from policy_engine.store.redact import Redactor
 from policy_engine.store.rings import Rings
 from policy_engine.store.sealer import Sealer
@@ -71,6 +68,7 @@ class Writer:
     Attributes:
         keeps_decisions: Whether decisions are stored.
         record: Takes an event (`Intake.record`).
+        record_decisions: Takes decisions (`Recorder.record`).
         notice_erasures: Forgets keys that other processes deleted (`Ledger.notice_erasures`).
         readable: Returns what this process has in memory (`Intake.readable`).
     """
@@ -116,11 +114,10 @@ class Writer:
         self._retry_at = 0.0
         self._unwritten: list[Waiting] = []
         ids = SequenceIds(store_id)
-        self._redactor = redactor
         self.keeps_decisions = keeps_decisions
         self._subjects = Subjects(tenant)
-        self._sealer = Sealer(redactor)
-        self._encoder = Encoder(self._sealer)
+        sealer = Sealer(redactor)
+        self._encoder = Encoder(sealer)
         self._ledger = Ledger(
             database,
             tenant=tenant,
@@ -133,7 +130,9 @@ class Writer:
         self._intake = Intake(
             ids, self._ledger.number, self._ledger.links, capacity=capacity, keeps_decisions=keeps_decisions
         )
+        recorder = Recorder(self._intake, sealer, redactor, self._subjects, keeps_decisions=keeps_decisions)
         self.record = self._intake.record
+        self.record_decisions = recorder.record
         self.readable = self._intake.readable
         self.notice_erasures = self._ledger.notice_erasures
         self._thread = Thread(target=self._run, name=THREAD, daemon=True)
@@ -214,59 +213,6 @@ class Writer:
         except TimeoutError:
             detail = f"the database `{self._database.url}` does not answer: whether the change was made is not known"
             raise StoreUnavailableError(detail) from None
-
-    def record_decisions(
-        self,
-        checked: Sequence[Checked],
-        source: str | None = None,
-        represents: int = 1,
-        *,
-        bodies: Sequence[bytes] | None = None,
-        sync: bool = False,
-        may_quote: bool = False,
-    ) -> None:
-        """Take decisions; they are stored soon, or have been when this returns if `sync`.
-
-        Args:
-            checked: What was decided, together.
-            source: The address of who asked.
-            represents: How many decisions each of them stands for.
-            bodies: The decisions as JSON, if somebody has encoded them already.
-            sync: Whether to wait until they have reached the disk.
-            may_quote: Whether users' code may have put secrets of the requests into them.
-
-        Raises:
-            BusyError: The queue stayed full, or what was to be stored at once was not stored in time.
-        """
-        if not checked:
-            return
-        if may_quote:
-            kept = [unquoted(item, self._redactor) for item in checked]
-            if any(one is not other for one, other in zip(kept, checked, strict=True)):
-                checked, bodies = kept, None
-        if len(checked) == 1 and not sync:  # the common case, and the hot path
-            encoded = encode_decision(checked[0].decision, bodies[0] if bodies else None)
-            pending = None
-            if self.keeps_decisions:
-                pending = self._sealer.take(checked[0], encoded, source, represents, self._subjects.lasting)
-            part = self._intake.record_decision(encoded, pending)
-            if part is not None:
-                part.ahead = row_ahead(part.positions, part.decisions)
-            return
-        given = repeat(None) if bodies is None else bodies
-        remembered = [encode_decision(item.decision, body) for item, body in zip(checked, given, strict=False)]
-        taken = self._taken(checked, remembered, source, represents)
-        self._intake.record_decisions(remembered, taken, sync=sync)
-
-    def _taken(
-        self, checked: Sequence[Checked], remembered: Sequence[bytes], source: str | None, represents: int
-    ) -> list[Pending]:
-        """Return decisions as they wait to be stored; none if they are not."""
-        if not self.keeps_decisions:
-            return []
-        subjects = self._subjects.lasting
-        pairs = zip(checked, remembered, strict=True)
-        return [self._sealer.take(item, encoded, source, represents, subjects) for item, encoded in pairs]
 
     # The thread
 
