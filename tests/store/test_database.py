@@ -8,7 +8,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, insert, select, text
+from sqlalchemy import Connection, insert, make_url, select, text
 from sqlalchemy.exc import DataError, IntegrityError
 from tests.postgres import Postgres
 from tests.store.outages import Frozen, Locked, away
@@ -81,6 +81,17 @@ def test_nobody_waits_for_a_server_that_does_not_answer(postgres: Postgres, post
         return False
 
     until(answers, "the server is used again")
+    database.close()
+
+
+def test_what_the_url_says_of_connections_holds(postgres_url: str) -> None:
+    given = {"options": "-c lock_timeout=5s -c work_mem=8MB", "application_name": "mine", "connect_timeout": "7"}
+    url = make_url(postgres_url).update_query_dict(given)
+    database = Database(url.render_as_string(hide_password=False))
+    names = ("lock_timeout", "work_mem", "application_name", "idle_in_transaction_session_timeout")
+    with database.read() as connection:
+        shown = [connection.execute(text(f"SHOW {name}")).scalar_one() for name in names]
+    assert shown == ["5s", "8MB", "mine", "1min"]
     database.close()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, TypeVar
 
 import psycopg
@@ -34,7 +34,6 @@ what that holds, a seat or the turn to write, is held until then."""
 _CONNECT_ARGS = {
     "connect_timeout": 2,
     "application_name": "policy-engine",
-    "options": " ".join(f"-c {name}={value}" for name, value in _OPTIONS.items()),
     "keepalives_idle": 5,
     "keepalives_interval": 2,
     "keepalives_count": 3,
@@ -84,6 +83,7 @@ class Server:
             name: What to call it in the log.
             pool_seconds: How long to wait for a connection, when all are in use.
         """
+        arguments = _arguments(url)
         self.engine = create_engine(
             url.set(drivername="postgresql+psycopg"),
             hide_parameters=True,
@@ -91,9 +91,9 @@ class Server:
             pool_size=4,
             max_overflow=12,
             pool_timeout=pool_seconds,
-            connect_args=_CONNECT_ARGS,
+            connect_args=arguments,
         )
-        self.pulse = Pulse(name, _Probe(self.engine))
+        self.pulse = Pulse(name, _Probe(self.engine, arguments))
         event.listen(self.engine, "do_connect", self._connect)
 
     def _connect(self, _dialect: Any, _record: Any, args: Any, parameters: Any) -> _Connection:
@@ -104,11 +104,23 @@ class Server:
         return connection
 
 
+def _arguments(url: URL) -> dict[str, Any]:
+    """Return what connections are opened with beside the URL, which has the last word."""
+    own = " ".join(f"-c {name}={value}" for name, value in _OPTIONS.items())
+    given = url.query.get("options", "")
+    theirs = given if isinstance(given, str) else " ".join(given)
+    return {
+        **{name: value for name, value in _CONNECT_ARGS.items() if name not in url.query},
+        "options": f"{own} {theirs}".strip(),
+    }
+
+
 class _Probe:
     """Asks a server what takes no time, by a connection of its own."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, arguments: Mapping[str, Any]) -> None:
         self._engine = engine
+        self._arguments = arguments
         self._connection: _Connection | None = None
 
     def answers(self) -> bool:
@@ -126,7 +138,7 @@ class _Probe:
 
     def _connect(self) -> _Connection:
         args, parameters = self._engine.dialect.create_connect_args(self._engine.url)
-        every: dict[str, Any] = {**parameters, **_CONNECT_ARGS, "autocommit": True}
+        every: dict[str, Any] = {**parameters, **self._arguments, "autocommit": True}
         return _Connection.connect(*args, **every)
 
     def close(self) -> None:
