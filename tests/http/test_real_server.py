@@ -143,12 +143,12 @@ def test_writes_from_here_pass_and_on_behalf_of_a_page_do_not(running: Running) 
 
 
 def test_what_is_said_in_headers_arrives(running: Running) -> None:
-    headers = {"X-Change-Reason": "audit of May"}
+    headers = {"X-Change-Reason": "UTF-8''audit%20of%20%C3%A9t%C3%A9"}
     made = running.request("POST", "/api/v1/policies", {**POLICY, "id": "reasoned"}, headers=headers)
     assert made.status == 201
     number, path, tag = made.json["policy_version"], made.headers["location"], made.headers["etag"]
     revision = running.get(f"/api/v1/revisions/{number}")
-    assert (revision["reason"], revision["author"]) == ("audit of May", "local (127.0.0.1)")
+    assert (revision["reason"], revision["author"]) == ("audit of \u00e9t\u00e9", "local (127.0.0.1)")
     assert running.request("GET", path, headers={"If-None-Match": tag}).status == 304
     assert running.request("DELETE", path, headers={"If-Match": '"nope"'}).status == 412
     answer = running.request("POST", "/api/v1/check", ALLOWED, headers={"X-Min-Policy-Version": str(number + 1)})

@@ -171,6 +171,10 @@ def test_author(services: Services, headers: dict[str, str], address: str, autho
         ("x" * 501, "x" * 500),
         ("caf\u00e9 \u2603".encode().decode("latin-1"), "caf\u00e9 \u2603"),
         ("caf\u00e9", "caf\u00e9"),
+        ("UTF-8''caf%C3%A9%20%E2%98%83", "caf\u00e9 \u2603"),
+        ("utf-8'tr'%C3%A7ok 100%25", "\u00e7ok 100%"),
+        ("UTF-8''%ff", "\ufffd"),
+        ("90% of it''s noise", "90% of it''s noise"),
     ],
 )
 def test_reason(client: FlaskClient, sent: str, kept: str) -> None:

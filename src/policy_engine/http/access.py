@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import unquote
 
 from policy_engine.activation import Cause
 from policy_engine.http.authentication import Authenticator
@@ -18,6 +20,7 @@ from policy_engine.service import Caller, PolicyService
 
 MAX_REASON = 500
 MAX_DIGITS = 16
+_EXTENDED = re.compile(r"UTF-8'[A-Za-z0-9-]*'(.*)", re.IGNORECASE)
 _KEPT = "policy_engine.principal"
 """Where a request keeps who asks: callers' headers cannot have this name."""
 
@@ -147,11 +150,17 @@ class Access:
 
     def cause(self, environ: dict[str, Any]) -> Cause:
         """Return who changes something and why; whether that is allowed has been found out before."""
-        reason = _text(environ.get("HTTP_X_CHANGE_REASON", ""))
+        reason = _decoded(_text(environ.get("HTTP_X_CHANGE_REASON", "")))
         return Cause(author=self._author(self.principal(environ), environ), reason=reason[:MAX_REASON])
 
     def _author(self, principal: Principal, environ: dict[str, Any]) -> str:
         return f"{principal.name} ({_shown_by(principal)}{self.source(environ) or ''})"
+
+
+def _decoded(value: str) -> str:
+    """Return what a header says that may be an extended value (RFC 8187): `UTF-8''` and text with percent signs."""
+    extended = _EXTENDED.fullmatch(value)
+    return unquote(extended[1], errors="replace") if extended else value
 
 
 def _shown_by(principal: Principal) -> str:
