@@ -461,6 +461,8 @@ class PolicyService:
                 look()
             except (BusyError, StateError) as error:
                 log.debug("cannot follow: %s", error)
+                if isinstance(error, StoreUnavailableError):
+                    self.store.writer.doubt()
         if time.monotonic() >= self._next_retention:
             self._next_retention = time.monotonic() + _RETENTION_SECONDS
             self.clean_up()

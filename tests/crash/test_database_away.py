@@ -61,6 +61,19 @@ def test_checks_go_on_while_the_database_is_away(server: Server, started: Servic
     outages(server, started, url, ways, 2)
 
 
+@pytest.mark.parametrize("ways", [CRASH, FREEZE], ids=["stopped", "frozen"])
+def test_a_service_that_nobody_asks_notices_too(server: Server, started: Services, url: str, ways: Ways) -> None:
+    service = started.start(POLICY_DATABASE=url)
+    leave, return_ = ways
+    leave(server)
+    try:
+        wait_until_degraded([service])
+    finally:
+        return_(server)
+    wait_until_ready([service])
+    assert service.stop() == 0
+
+
 @pytest.mark.crash
 @pytest.mark.parametrize("ways", [CRASH, FREEZE], ids=["stopped", "frozen"])
 def test_checks_go_on_however_often_the_database_goes_away(

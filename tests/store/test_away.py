@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import sleep
@@ -18,7 +18,7 @@ from tests.store.outages import FileLimit, Frozen, Locked, Outage, Proxy, Stoppe
 from tests.store.stores import Content, Stores, all_decisions, checked, flush, ids_of, patiently, until
 
 from policy_engine.model.errors import BusyError, StoreUnavailableError
-from policy_engine.store import writer
+from policy_engine.store import ledger, writer
 from policy_engine.store.database import Database
 from policy_engine.store.decisions import DecisionQuery
 from policy_engine.store.encode import Decisions, Record
@@ -405,11 +405,78 @@ def test_a_commit_that_comes_late_doubles_nothing(proxy: Proxy, tmp_path: Path) 
     proxy.deliver()
     until(lambda: not stores.troubles.now, "it is over")
     flush(store)
-    assert store.writer.number == 2, "the server held the seat for a client that was gone"
     assert last in store.events.page(since_event_id="").events
     stores.stop()
     assert sorted(Content(stores.url).decision_ids()) == sorted(made)
     check_all_there(stores, made, 1)
+
+
+@pytest.mark.parametrize("comes_late", [False, True])
+def test_whoever_follows_gets_the_event_of_a_change_that_nobody_knows_of(
+    proxy: Proxy, tmp_path: Path, *, comes_late: bool
+) -> None:
+    stores = Stores(proxy.url, tmp_path)
+    store = stores()
+    cursor = store.events.page(since_event_id="").last_event_id
+    followed: list[str] = []
+
+    def follow() -> list[str]:
+        nonlocal cursor
+        page = store.events.page(since_event_id=cursor)
+        assert not page.gap
+        cursor = page.last_event_id
+        followed.extend(event.event_type for event in page.events)
+        return followed
+
+    def change(name: str) -> None:
+        store.writer.transact(lambda transaction: transaction.event(name, {}), 1)
+
+    if comes_late:
+        proxy.lose_at_commit()
+    else:
+        proxy.cut_after_commits(1)
+    with pytest.raises(StoreUnavailableError):
+        change("POLICY_CREATED")
+    store.events.record("RELOAD_FAILED", {})
+    for _ in range(50):
+        follow()
+        sleep(0.005)
+    proxy.deliver()
+    until(lambda: not store.writer._away, "the database is there again")
+    patiently(lambda: change("POLICY_DELETED"))
+    until(lambda: "POLICY_DELETED" in follow(), "all is followed")
+    assert sorted(followed) == ["POLICY_CREATED", "POLICY_DELETED", "RELOAD_FAILED"]
+    stores.stop()
+
+
+@pytest.fixture
+def without_standby(postgres: Postgres) -> Iterator[Callable[[], None]]:
+    """Lets the server wait, from a call on, for a standby that there is not: commits hang, all else is answered."""
+
+    def configure(*settings: str) -> None:
+        for setting in settings:
+            postgres.execute(f"ALTER SYSTEM {setting}")
+        postgres.execute("SELECT pg_reload_conf()")
+
+    yield lambda: configure("SET synchronous_commit = on", "SET synchronous_standby_names = 'nobody'")
+    configure("RESET synchronous_standby_names", "RESET synchronous_commit")
+
+
+def test_a_commit_that_never_ends_is_an_outage_too(
+    postgres_url: str, tmp_path: Path, without_standby: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "_PATIENCE_SECONDS", 0.5)
+    stores = Stores(postgres_url, tmp_path)
+    store = stores()
+    made = record(store, 5)
+    flush(store)
+    without_standby()
+    made += record(store, 5)
+    until(lambda: "store_unavailable" in stores.troubles.now, "the outage is noticed")
+    made += record(store, 5)
+    until(lambda: not store.writer.waiting, "everything is in the spool")
+    stores.end(store)
+    assert len(spools(stores)) == 1
 
 
 def test_a_takeover_that_nobody_knows_of_doubles_nothing(

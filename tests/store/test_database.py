@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, insert, make_url, select, text
 from sqlalchemy.exc import DataError, IntegrityError
+from tests.databases import running_postgres
 from tests.postgres import Postgres
 from tests.store.outages import Frozen, Locked, away
 from tests.store.stores import until
@@ -82,6 +83,36 @@ def test_nobody_waits_for_a_server_that_does_not_answer(postgres: Postgres, post
 
     until(answers, "the server is used again")
     database.close()
+
+
+def test_who_has_no_patience_does_not_wait_for_a_server_that_takes_long(postgres_url: str) -> None:
+    database = Database(postgres_url)
+    with (
+        pytest.raises(StoreUnavailableError, match="does not answer"),
+        database.write(patience=0.3) as connection,
+    ):
+        connection.execute(text("SELECT pg_sleep(30)"))
+    with database.write() as connection:
+        assert connection.execute(text("SELECT pg_sleep(0.5)")).all(), "the next one has as much patience as it takes"
+    database.close()
+
+
+def test_another_host_takes_over_from_one_that_does_not_answer(postgres: Postgres) -> None:
+    with running_postgres() as frozen:
+        hosts = [str(server.directory) for server in (frozen, postgres)]
+        url = make_url(frozen.url("postgres")).set(query={"host": hosts})
+        database = Database(url.render_as_string(hide_password=False))
+        database.watch()
+
+        def host() -> str:
+            with suppress(StoreUnavailableError), database.read() as connection:
+                return str(connection.execute(text("SHOW data_directory")).scalar_one())
+            return ""
+
+        assert host() == hosts[0]
+        with away(Frozen(frozen)):
+            until(lambda: host() == hosts[1], "the other one is used")
+        database.close()
 
 
 def test_what_the_url_says_of_connections_holds(postgres_url: str) -> None:

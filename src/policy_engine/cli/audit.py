@@ -12,9 +12,9 @@ import click
 
 from policy_engine.cli.output import DENIED, fail, print_json
 from policy_engine.cli.stored import (
-    BUSY_SECONDS,
     author,
     find_store,
+    opened,
     plainly,
     refuse_own_files,
     store_options,
@@ -27,7 +27,6 @@ from policy_engine.signing import PublicKey, SigningKey, new_key, read_public_ke
 from policy_engine.store.atomic import write_atomically
 from policy_engine.store.change import Transaction
 from policy_engine.store.checkpoints import endorse_key, knows_key, latest
-from policy_engine.store.database import Database
 from policy_engine.store.keys import PRIVATE, KeyDirectory
 from policy_engine.store.opened import Store
 from policy_engine.store.options import DEFAULT_TENANT
@@ -92,7 +91,7 @@ def export(file: Path, **where: Any) -> None:
     settings = find_store(where)
     refuse_own_files(settings, file)
     try:
-        with _opened(settings) as database, database.read() as connection:
+        with opened(settings) as database, database.read() as connection:
             envelope = latest(connection, DEFAULT_TENANT)
         if envelope is None:
             fail("there is no checkpoint yet")
@@ -154,7 +153,7 @@ def _verify(settings: Settings, roots: list[PublicKey], exported: Path | None, *
         OSError: The exported checkpoint cannot be read.
     """
     content = exported.read_bytes() if exported else None
-    with _opened(settings) as database, database.read() as connection, _progress(quiet=quiet) as progress:
+    with opened(settings) as database, database.read() as connection, _progress(quiet=quiet) as progress:
         return verify_trail(connection, DEFAULT_TENANT, roots, exported=content, progress=progress)
 
 
@@ -163,15 +162,6 @@ def _roots(settings: Settings, files: tuple[Path, ...]) -> list[PublicKey]:
     if not roots:
         fail(f"there is no public key in `{settings.key_path}`; name one with --key")
     return roots
-
-
-@contextmanager
-def _opened(settings: Settings) -> Iterator[Database]:
-    database = Database(settings.database_url, busy_seconds=BUSY_SECONDS)
-    try:
-        yield database
-    finally:
-        database.close()
 
 
 @contextmanager

@@ -12,12 +12,11 @@ from typing import Any
 import click
 
 from policy_engine.cli.output import fail
-from policy_engine.cli.stored import author, find_store, plainly, refuse_own_files, store_options
+from policy_engine.cli.stored import author, find_store, opened, plainly, refuse_own_files, store_options
 from policy_engine.config import load_settings
 from policy_engine.model.errors import PolicyEngineError
 from policy_engine.store.backup import back_up
 from policy_engine.store.backup import restore as restore_store
-from policy_engine.store.database import Database
 from policy_engine.store.keys import KeyDirectory
 from policy_engine.store.options import DEFAULT_TENANT
 
@@ -38,14 +37,11 @@ def backup(file: Path, **where: Any) -> None:
     """
     settings = find_store(where)
     refuse_own_files(settings, file)
-    database = Database(settings.database_url)
     try:
-        with _progress("backing up") as step:
+        with opened(settings) as database, _progress("backing up") as step:
             back_up(database, file, step)
     except (PolicyEngineError, OSError) as error:
         fail(plainly(error))
-    finally:
-        database.close()
     click.echo(f"backed up to `{file}`: {file.stat().st_size:,} bytes")
 
 
@@ -67,20 +63,16 @@ def restore(file: Path, *, yes: bool, replace: bool, **where: Any) -> None:
         fail("nothing was restored")
     try:
         settings = load_settings(os.environ, where).settings
-        database = Database(settings.database_url, busy_seconds=_WAIT_SECONDS)
-        try:
-            with _progress("restoring") as step:
-                done = restore_store(
-                    database,
-                    DEFAULT_TENANT,
-                    file,
-                    KeyDirectory(settings.key_path),
-                    author=author(),
-                    replace=replace,
-                    progress=step,
-                )
-        finally:
-            database.close()
+        with opened(settings, _WAIT_SECONDS) as database, _progress("restoring") as step:
+            done = restore_store(
+                database,
+                DEFAULT_TENANT,
+                file,
+                KeyDirectory(settings.key_path),
+                author=author(),
+                replace=replace,
+                progress=step,
+            )
     except (PolicyEngineError, OSError) as error:
         fail(plainly(error))
     click.echo(f"restored: the policies of version {done.backed_up} are in force as version {done.number}")

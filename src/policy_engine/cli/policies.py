@@ -11,7 +11,7 @@ import click
 
 from policy_engine.activation import Activation, Cause, documents_of
 from policy_engine.cli.output import fail, print_diagnostics
-from policy_engine.cli.stored import author, find_store, plainly, refuse_own_files, store_options, written
+from policy_engine.cli.stored import author, find_store, opened, plainly, refuse_own_files, store_options, written
 from policy_engine.config import Settings
 from policy_engine.language.document import Document, parse_document
 from policy_engine.model.errors import InvalidPolicyError, PolicyEngineError
@@ -19,7 +19,6 @@ from policy_engine.pap import PolicyAdministration
 from policy_engine.pdp import PolicyEngine
 from policy_engine.policy_file import NoFile
 from policy_engine.store.atomic import write_atomically
-from policy_engine.store.database import Database
 from policy_engine.store.opened import Store
 from policy_engine.store.options import DEFAULT_TENANT
 from policy_engine.store.revisions import RevisionReader
@@ -40,9 +39,9 @@ def export_policies(file: str, revision: int | None, **where: Any) -> None:
     settings = find_store(where)
     if file != _STANDARD:
         refuse_own_files(settings, Path(file))
-    database = Database(settings.database_url)
     try:
-        head, documents = RevisionReader(database, DEFAULT_TENANT).documents(revision)
+        with opened(settings) as database:
+            head, documents = RevisionReader(database, DEFAULT_TENANT).documents(revision)
         content = {"version": head.language_version, "types": documents.types, "policies": documents.policies}
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
         if file == _STANDARD:
@@ -51,8 +50,6 @@ def export_policies(file: str, revision: int | None, **where: Any) -> None:
         write_atomically(Path(file), text.encode())
     except (PolicyEngineError, OSError) as error:
         fail(plainly(error))
-    finally:
-        database.close()
     click.echo(f"version {head.number}, {len(documents.policies)} policies, written to `{file}`")
 
 

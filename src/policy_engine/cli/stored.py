@@ -18,6 +18,7 @@ from policy_engine.cli.output import fail
 from policy_engine.config import Settings, load_settings
 from policy_engine.model.errors import BusyError, SettingsError, StoreUnavailableError
 from policy_engine.store.change import Transaction
+from policy_engine.store.database import Database
 from policy_engine.store.opened import Store
 
 C = TypeVar("C", bound=Callable[..., None])
@@ -80,6 +81,21 @@ def author() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a user without a name, as containers have them
         return str(os.getuid())
+
+
+@contextmanager
+def opened(settings: Settings, busy_seconds: float = BUSY_SECONDS) -> Iterator[Database]:
+    """Give the database of a store; nobody waits for one that does not answer.
+
+    Raises:
+        StateError: It cannot be used.
+    """
+    database = Database(settings.database_url, busy_seconds=busy_seconds)
+    database.watch()
+    try:
+        yield database
+    finally:
+        database.close()
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from policy_engine.store.batch import Batch, FencedError, insert_rows, open_bloc
 from policy_engine.store.chain import Link
 from policy_engine.store.change import Transaction
 from policy_engine.store.checkpoints import add_checkpoint, knows_key
-from policy_engine.store.database import Database, serialise
+from policy_engine.store.database import Database, serialise, translated
 from policy_engine.store.keys import KeyDirectory
 from policy_engine.store.ledger import register_writer, start_chain
 from policy_engine.store.migrate import migrate
@@ -96,21 +96,22 @@ def _copy_tables(database: Database, target: Path, progress: Progress) -> None:
     copy = Database(f"sqlite:///{target}", busy_seconds=30)
     try:
         migrate(copy)
-        with database.read() as reader, copy.write() as writer:
-            _copy_rows(reader, writer, _tables(), progress)
+        with copy.write() as writer, database.read() as reader:
+            _copy_rows(reader, writer, copy.url, _tables(), progress)
     finally:
         copy.close()
     with _closing(target) as connection:
         connection.execute("PRAGMA journal_mode=DELETE").close()
 
 
-def _copy_rows(reader: Connection, writer: Connection, tables: list[Table], progress: Progress) -> None:
+def _copy_rows(reader: Connection, writer: Connection, target: str, tables: list[Table], progress: Progress) -> None:
     counts = {table: reader.execute(select(func.count()).select_from(table)).scalar_one() for table in tables}
     done, total = 0, sum(counts.values())
     for table in tables:
         rows = reader.execution_options(yield_per=_ROWS).execute(select(table))
         for part in rows.partitions(_ROWS):
-            insert_rows(writer, table, [tuple(row) for row in part])
+            with translated(target):
+                insert_rows(writer, table, [tuple(row) for row in part])
             done += len(part)
             progress(done, total)
 
@@ -211,7 +212,7 @@ class _Restoration:
         generation = self._generation()
         for table in reversed(_tables()):
             self._writer.execute(delete(table))
-        _copy_rows(self._reader, self._writer, _tables(), progress)
+        _copy_rows(self._reader, self._writer, database.url, _tables(), progress)
         self._keep_keys(known_keys)
         self._keep_bundles(bundles)
         self._keep_frozen(held)

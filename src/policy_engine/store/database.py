@@ -110,15 +110,36 @@ class Database:
             yield connection
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self, *, patience: float | None = None) -> Iterator[Connection]:
         """Give a connection in a transaction that writes; it is committed at the end, or undone by an error.
 
+        Args:
+            patience: How long PostgreSQL may take for one statement or the commit, in seconds; None for any time.
+
         Raises:
-            StoreUnavailableError: The database cannot be written at the moment; nothing was changed.
+            StoreUnavailableError: The database cannot be written at the moment; nothing was changed, unless it went
+                away in the moment of the commit.
         """
         self._need_answers()
-        with translated(self.url), self._writing.begin() as connection:
+        with (
+            translated(self.url),
+            self._writing.connect() as connection,
+            self._limited(connection, patience),
+            connection.begin(),
+        ):
             yield connection
+
+    @contextmanager
+    def _limited(self, connection: Connection, patience: float | None) -> Iterator[None]:
+        if self.is_sqlite or patience is None:
+            yield
+            return
+        driver: Any = connection.connection.driver_connection
+        driver.patience = patience
+        try:
+            yield
+        finally:
+            driver.patience = None
 
     def connect(self) -> Connection:
         """Return a connection on which each statement stands for itself; the caller closes it.
@@ -130,8 +151,13 @@ class Database:
         with translated(self.url):
             return self._reading.connect().execution_options(isolation_level="AUTOCOMMIT")
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether the server does not answer at the moment, as far as that is watched."""
+        return self._pulse is not None and self._pulse.is_silent
+
     def _need_answers(self) -> None:
-        if self._pulse and self._pulse.is_silent:
+        if self.is_silent:
             raise StoreUnavailableError(f"the database `{self.url}` does not answer")
 
     def close(self) -> None:

@@ -91,6 +91,7 @@ class Intake:
         self.wake = Signal()
         self._closed = False
         self._horizon: int | None = None
+        self._doubtful: int | None = None
         self._positions = Positions(number, max(link.position for link in links.values()))
         self.rings = _rings(links)
 
@@ -222,7 +223,14 @@ class Intake:
     def readable_until(self) -> int:
         """The position up to which everything that this process recorded can be read."""
         with self._lock:
-            return self._positions.last if self._horizon is None else step(self._horizon, -1)
+            horizon = self._end
+        return self._positions.last if horizon is None else step(horizon, -1)
+
+    @property
+    def _end(self) -> int | None:
+        """The position from which on nothing is read at the moment, None when all is."""
+        ends = [end for end in (self._horizon, self._doubtful) if end is not None]
+        return min(ends, default=None)
 
     def readable(
         self, vector: Vector, *, management: bool, decisions: bool
@@ -234,7 +242,7 @@ class Intake:
         """
         with self._lock:
             held, evicted = self.rings.of(management=management, decisions=decisions)
-            horizon, number = self._horizon, self.number
+            horizon, number = self._end, self.number
         after = vector.get(number, 0)
         seen = [
             entry
@@ -307,6 +315,16 @@ class Intake:
         for change in waiting:
             if change.done.set_running_or_notify_cancel():
                 change.done.set_exception(error)
+
+    def doubt(self, position: int) -> None:
+        """Keep readers away from what may be stored from a position on, and is not in memory, until that is known."""
+        with self._lock:
+            self._doubtful = position if self._doubtful is None else min(self._doubtful, position)
+
+    def end_doubt(self) -> None:
+        """Let readers see it all: what is stored, and that memory has it if it is read from there, is known."""
+        with self._lock:
+            self._doubtful = None
 
     def end_turn(self) -> None:
         """Let readers see what was recorded while a change was under way."""

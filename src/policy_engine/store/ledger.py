@@ -24,6 +24,9 @@ from policy_engine.store.position import MAX_WRITERS, step, writer_of
 from policy_engine.store.seat import Seat, take_seat
 from policy_engine.store.subjects import Subjects, erasures
 
+_PATIENCE_SECONDS = 5.0
+"""How long a server that is there may take for one statement or a commit, before it counts as away."""
+
 
 class Outcome(NamedTuple):
     """What came of a transaction that was committed.
@@ -115,6 +118,8 @@ class Ledger:
         self._seat.release()
 
     def _find_seat(self, wanted: int | None) -> tuple[Seat, dict[str, Link], Block]:
+        if wanted is not None:
+            self._wait_for_commits({wanted})
         seat = take_seat(self._database, wanted=wanted)
         try:
             return seat, *self._read_chains(seat)
@@ -124,7 +129,7 @@ class Ledger:
 
     def _read_chains(self, seat: Seat) -> tuple[dict[str, Link], Block]:
         chain = schema.chain
-        with self._database.write() as connection:
+        with self._database.write(patience=_PATIENCE_SECONDS) as connection:
             register_writer(connection, self._tenant, seat.number, self._name)
             query = select(chain).where(chain.c.tenant == self._tenant, chain.c.writer == seat.number)
             links = {
@@ -169,8 +174,16 @@ class Ledger:
         """
         heads = schema.chain.c
         held = select(heads.seq).where(heads.tenant == self._tenant, heads.writer.in_(writers)).with_for_update()
-        with self._database.write() as connection:
+        with self._database.write(patience=_PATIENCE_SECONDS) as connection:
             connection.execute(held).all()
+
+    def check(self) -> None:
+        """Find out whether the database can be written.
+
+        Raises:
+            StoreUnavailableError: It cannot.
+        """
+        self._wait_for_commits({self.number})
 
     def write(self, records: Sequence[Waiting], change: Change[Any] | None, positions: Sequence[int]) -> Outcome:
         """Write records and carry out a change, all in one transaction, with a checkpoint when one is due.
@@ -181,7 +194,7 @@ class Ledger:
         """
         outcome = Outcome((), _nothing)
         try:
-            with self._database.write() as connection:
+            with self._database.write(patience=_PATIENCE_SECONDS) as connection:
                 batch = Batch(connection, self._tenant, self.number, self.links, self._block)
                 self._append(batch, records)
                 if change is not None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Generator, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import psycopg
 from psycopg.errors import ConnectionTimeout
@@ -16,6 +17,9 @@ R = TypeVar("R")
 
 _SILENT_SECONDS = 1.5
 """A server that leaves what takes no time unanswered for so long does not answer at all."""
+
+_CONNECT_SECONDS = 2
+"""The least that there is."""
 
 _LOOK_SECONDS = 0.1
 """How often whoever waits looks whether that is in vain."""
@@ -32,7 +36,7 @@ _OPTIONS = {
 what that holds, a seat or the turn to write, is held until then."""
 
 _CONNECT_ARGS = {
-    "connect_timeout": 2,
+    "connect_timeout": _CONNECT_SECONDS,
     "application_name": "policy-engine",
     "keepalives_idle": 5,
     "keepalives_interval": 2,
@@ -41,24 +45,35 @@ _CONNECT_ARGS = {
 }
 
 
+_Address: TypeAlias = tuple[str, int]
+"""The host, or the directory of a socket, and the port."""
+
+
 class SilentServerError(psycopg.OperationalError):
     """The server does not answer."""
 
 
 class _Connection(psycopg.Connection[Any]):
-    """A connection that is given up while it waits, when that is in vain."""
+    """A connection that is given up while it waits, when that is in vain.
+
+    Attributes:
+        is_vain: Whether it is.
+        patience: How long to wait for one answer, in seconds; None for as long as it takes.
+    """
 
     is_vain: Callable[[], bool] | None = None
+    patience: float | None = None
 
     def wait(self, gen: Generator[Any, Any, R], interval: float = _LOOK_SECONDS, timeout: float | None = None) -> R:
         return super().wait(self._unless_vain(gen), interval, timeout)
 
     def _unless_vain(self, gen: Generator[Any, Any, R]) -> Generator[Any, Any, R]:
+        deadline = math.inf if self.patience is None else time.monotonic() + self.patience
         try:
             wanted = next(gen)
             while True:
                 ready = yield wanted
-                if not ready and self.is_vain and self.is_vain():
+                if not ready and (time.monotonic() >= deadline or (self.is_vain and self.is_vain())):
                     self.pgconn.finish()
                     raise SilentServerError("the server does not answer")
                 wanted = gen.send(ready)
@@ -93,15 +108,27 @@ class Server:
             pool_timeout=pool_seconds,
             connect_args=arguments,
         )
-        self.pulse = Pulse(name, _Probe(self.engine, arguments))
+        self._probe = _Probe(self.engine, arguments)
+        self.pulse = Pulse(name, self._probe)
         event.listen(self.engine, "do_connect", self._connect)
 
     def _connect(self, _dialect: Any, _record: Any, args: Any, parameters: Any) -> _Connection:
-        if self.pulse.is_silent:
+        pulse, probe = self.pulse, self._probe
+        if pulse.is_silent:
             raise SilentServerError("the server does not answer")
+        silences = pulse.silences
         connection = _Connection.connect(*args, **parameters)
-        connection.is_vain = lambda: self.pulse.is_silent
+        address = _address(connection)
+
+        def is_vain() -> bool:
+            return pulse.is_silent or pulse.silences != silences or probe.address not in {None, address}
+
+        connection.is_vain = is_vain
         return connection
+
+
+def _address(connection: _Connection) -> _Address:
+    return connection.info.host, connection.info.port
 
 
 def _arguments(url: URL) -> dict[str, Any]:
@@ -116,30 +143,37 @@ def _arguments(url: URL) -> dict[str, Any]:
 
 
 class _Probe:
-    """Asks a server what takes no time, by a connection of its own."""
+    """Asks a server what takes no time, by a connection of its own.
+
+    Attributes:
+        address: Which one of several has answered last: when that is another one, the one before does not.
+    """
 
     def __init__(self, engine: Engine, arguments: Mapping[str, Any]) -> None:
         self._engine = engine
         self._arguments = arguments
+        self.address: _Address | None = None
         self._connection: _Connection | None = None
 
-    def answers(self) -> bool:
+    def answers(self) -> bool | None:
         try:
-            connection = self._connection = self._connection or self._connect()
-            deadline = time.monotonic() + _SILENT_SECONDS
-            connection.is_vain = lambda: time.monotonic() >= deadline
-            connection.execute("SELECT 1")
+            self._connection = self._connection or self._connect()
+            self._connection.execute("SELECT 1")
         except (ConnectionTimeout, SilentServerError):
             self.close()
             return False
         except psycopg.Error:
             self.close()
+            return None
+        self.address = _address(self._connection)
         return True
 
     def _connect(self) -> _Connection:
         args, parameters = self._engine.dialect.create_connect_args(self._engine.url)
-        every: dict[str, Any] = {**parameters, **self._arguments, "autocommit": True}
-        return _Connection.connect(*args, **every)
+        every = {**parameters, **self._arguments, "connect_timeout": _CONNECT_SECONDS, "autocommit": True}
+        connection = _Connection.connect(*args, **every)
+        connection.patience = _SILENT_SECONDS
+        return connection
 
     def close(self) -> None:
         connection, self._connection = self._connection, None

@@ -19,15 +19,20 @@ _BEAT_SECONDS = 0.5
 class Probe(Protocol):
     """Asks a server something that takes no time."""
 
-    def answers(self) -> bool:
-        """Return whether any answer came in time; a refusal is one, and others hear of it as quickly."""
+    def answers(self) -> bool | None:
+        """Return whether an answer came in time; None when there was nothing to wait for: a refusal is no answer."""
 
     def close(self) -> None:
         """Close what it asks by."""
 
 
 class Pulse:
-    """Knows whether a server answers."""
+    """Knows whether a server answers.
+
+    Attributes:
+        silences: How often it has begun not to. What was opened before the last time may wait for a machine that never
+            comes back, even though another one answers by now.
+    """
 
     def __init__(self, name: str, probe: Probe) -> None:
         """Take it that the server does.
@@ -38,13 +43,14 @@ class Pulse:
         """
         self._name = name
         self._probe = probe
+        self.silences = 0
         self._is_silent = False
         self._ended = Event()
         self._thread = Thread(target=self._run, name="pulse", daemon=True)
 
     @property
     def is_silent(self) -> bool:
-        """Whether the last question was not answered in time."""
+        """Whether a question was not answered in time, and none was since."""
         return self._is_silent
 
     def start(self) -> None:
@@ -59,9 +65,19 @@ class Pulse:
 
     def _run(self) -> None:
         while not self._ended.wait(_BEAT_SECONDS):
-            was_silent, self._is_silent = self._is_silent, not self._probe.answers()
-            if self._is_silent and not was_silent:
-                log.warning("the database `%s` does not answer: connections to it are given up", self._name)
-            elif was_silent and not self._is_silent:
-                log.info("the database `%s` answers again", self._name)
+            try:
+                self._beat()
+            except Exception:  # without a pulse, others would wait in vain for good, or not at all
+                log.exception("asking the database `%s` failed; it goes on", self._name)
         self._probe.close()
+
+    def _beat(self) -> None:
+        answers = self._probe.answers()
+        if answers is None or answers != self._is_silent:
+            return
+        if answers:
+            log.info("the database `%s` answers again", self._name)
+        else:
+            self.silences += 1
+            log.warning("the database `%s` does not answer: connections to it are given up", self._name)
+        self._is_silent = not answers

@@ -111,6 +111,7 @@ class Writer:
         self._stopping = False
         self._away = False
         self._attempts = 0
+        self._is_doubted = False
         self._retry_at = 0.0
         self._unwritten: list[Waiting] = []
         ids = SequenceIds(store_id)
@@ -214,6 +215,10 @@ class Writer:
             detail = f"the database `{self._database.url}` does not answer: whether the change was made is not known"
             raise StoreUnavailableError(detail) from None
 
+    def doubt(self) -> None:
+        """Have it found out soon whether the database can be written: somebody else could not use it."""
+        self._is_doubted = True
+
     # The thread
 
     def _run(self) -> None:
@@ -265,6 +270,9 @@ class Writer:
                     _fail(change, StoreUnavailableError(f"the database `{self._database.url}` is away; try again"))
                     change = None
                 self._come_back()
+            elif self._is_doubted or self._database.is_silent:
+                self._is_doubted = False
+                self._ledger.check()
             self._commit(change, self._in_order(positions))
         except (StateError, FencedError) as error:
             self._go_away(error)
@@ -353,7 +361,12 @@ class Writer:
         """Write what is unwritten and a change, all in one transaction."""
         if change is None and not self._unwritten and not self._signer.due(0):
             return
-        outcome = self._ledger.write(self._unwritten, change, positions)
+        try:
+            outcome = self._ledger.write(self._unwritten, change, positions)
+        except StateError:
+            if positions:  # the commit may have been carried out, or still be
+                self._intake.doubt(positions[0])
+            raise
         self._unwritten = []
         self._told("audit_unsigned", self._signer.problem or None)
         if change is not None:
@@ -399,6 +412,7 @@ class Writer:
         finally:
             self._unwritten = [*waiting]
         self._unwritten = [*self._missing(waiting)]
+        self._intake.end_doubt()
         self._away = False
 
     def _move(self, *, known: bool) -> None:
