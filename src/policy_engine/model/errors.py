@@ -142,6 +142,10 @@ class StoreUnavailableError(StateError):
     """The database cannot be used at the moment; nothing was changed by the call."""
 
 
+class StoreSilentError(StoreUnavailableError):
+    """The database does not answer: it is not just busy."""
+
+
 class ConflictError(PolicyEngineError):
     """Somebody else's change came first; the same call may go through when it is made again."""
 

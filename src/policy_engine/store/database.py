@@ -23,7 +23,7 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 
-from policy_engine.model.errors import StateError, StoreUnavailableError, TurnError
+from policy_engine.model.errors import StateError, StoreSilentError, StoreUnavailableError, TurnError
 from policy_engine.store.pulse import Pulse
 from policy_engine.store.sqlite import engine_to_read, engine_to_write, make_file
 
@@ -158,7 +158,7 @@ class Database:
 
     def _need_answers(self) -> None:
         if self.is_silent:
-            raise StoreUnavailableError(f"the database `{self.url}` does not answer")
+            raise StoreSilentError(f"the database `{self.url}` does not answer")
 
     def close(self) -> None:
         """Close all connections."""
@@ -260,7 +260,8 @@ def translated(url: str) -> Iterator[None]:
             raise
         cause = error.orig if isinstance(error, DBAPIError) else error
         reason = str(cause).partition("\n")[0].strip() or type(cause).__name__
-        raise StoreUnavailableError(f"the database `{url}` cannot be used: {reason}") from error
+        kind = StoreSilentError if getattr(cause, "is_silence", False) else StoreUnavailableError
+        raise kind(f"the database `{url}` cannot be used: {reason}") from error
     except SQLAlchemyError as error:
         raise StoreUnavailableError(f"the database `{url}` cannot be used: {type(error).__name__}") from error
 

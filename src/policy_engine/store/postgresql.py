@@ -52,6 +52,8 @@ _Address: TypeAlias = tuple[str, int]
 class SilentServerError(psycopg.OperationalError):
     """The server does not answer."""
 
+    is_silence = True
+
 
 class _Connection(psycopg.Connection[Any]):
     """A connection that is given up while it waits, when that is in vain.

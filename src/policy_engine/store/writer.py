@@ -11,7 +11,7 @@ from threading import Thread
 from typing import Any, TypeVar
 
 from policy_engine.ids import SequenceIds
-from policy_engine.model.errors import BusyError, StateError, StoreUnavailableError, TurnError
+from policy_engine.model.errors import BusyError, StateError, StoreSilentError, StoreUnavailableError, TurnError
 from policy_engine.store.batch import FencedError
 from policy_engine.store.change import Change, Transaction
 from policy_engine.store.checkpoints import Signer
@@ -112,6 +112,7 @@ class Writer:
         self._away = False
         self._attempts = 0
         self._is_doubted = False
+        self._has_tried_last = False
         self._retry_at = 0.0
         self._unwritten: list[Waiting] = []
         ids = SequenceIds(store_id)
@@ -377,9 +378,10 @@ class Writer:
 
     def _go_away(self, error: Exception) -> None:
         """Spool what is unwritten; say so once it is more than another process that is busy."""
-        self._attempts += 1
+        before = self._attempts
+        self._attempts = max(before + 1, _ATTEMPTS) if isinstance(error, StoreSilentError) else before + 1
         self._away = True
-        if self._attempts == _ATTEMPTS:
+        if before < _ATTEMPTS <= self._attempts:
             log.warning("%s; what is recorded goes to the spool", error)
         if self._attempts >= _ATTEMPTS:
             self._told("store_unavailable", "the database is away; the log says why")
@@ -400,8 +402,10 @@ class Writer:
         Raises:
             StoreUnavailableError: The database is still away.
         """
-        if time.monotonic() < self._retry_at and self._attempts >= _ATTEMPTS and not self._stopping:
+        is_too_soon = self._has_tried_last if self._stopping else time.monotonic() < self._retry_at
+        if is_too_soon and self._attempts >= _ATTEMPTS:
             raise StoreUnavailableError(f"the database `{self._database.url}` is away")
+        self._has_tried_last = self._stopping
         self._retry_at = time.monotonic() + _RETRY_SECONDS
         self._move(known=self._ledger.take_again())
         self._ledger.notice_erasures()  # nobody seals with a key that was deleted meanwhile
