@@ -39,17 +39,7 @@ def engine_to_read(url: URL, busy_seconds: float) -> Engine:
         url: Which file.
         busy_seconds: How long to wait for other processes.
     """
-    engine = create_engine(
-        url,
-        hide_parameters=True,
-        pool_size=4,
-        max_overflow=28,
-        pool_timeout=busy_seconds,
-        connect_args={"timeout": busy_seconds, "check_same_thread": False},
-    )
-    event.listen(engine, "connect", partial(_set_up, busy_seconds))
-    event.listen(engine, "begin", _begin_to_read)
-    return engine
+    return _engine(url, busy_seconds, kept=4, more=28, timeout=busy_seconds, begin=_begin_to_read)
 
 
 def engine_to_write(url: URL, busy_seconds: float) -> Engine:
@@ -59,16 +49,22 @@ def engine_to_write(url: URL, busy_seconds: float) -> Engine:
         url: Which file.
         busy_seconds: How long to wait for other processes.
     """
+    return _engine(url, busy_seconds, kept=1, more=15, timeout=0, begin=partial(_begin_to_write, busy_seconds))
+
+
+def _engine(
+    url: URL, busy_seconds: float, *, kept: int, more: int, timeout: float, begin: Callable[[Connection], None]
+) -> Engine:
     engine = create_engine(
         url,
         hide_parameters=True,
-        pool_size=1,
-        max_overflow=15,
+        pool_size=kept,
+        max_overflow=more,
         pool_timeout=busy_seconds,
-        connect_args={"timeout": 0, "check_same_thread": False},
+        connect_args={"timeout": timeout, "check_same_thread": False},
     )
     event.listen(engine, "connect", partial(_set_up, busy_seconds))
-    event.listen(engine, "begin", partial(_begin_to_write, busy_seconds))
+    event.listen(engine, "begin", begin)
     return engine
 
 
