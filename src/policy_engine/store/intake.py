@@ -224,7 +224,7 @@ class Intake:
         """The position up to which everything that this process recorded can be read."""
         with self._lock:
             horizon = self._end
-        return self._positions.last if horizon is None else step(horizon, -1)
+            return self._positions.last if horizon is None else step(horizon, -1)
 
     @property
     def _end(self) -> int | None:
